@@ -1,0 +1,64 @@
+"""What `check` hands back: a verdict, the misconception's name, one sentence, and how they are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .definition import Exercise
+from .sentences import VERDICTS
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """The judgement of one answer.
+
+    Attributes
+    ----------
+    verdict : {'right', 'wrong', 'unanswered', 'invalid'}
+        'invalid' is an answer that could not be judged: not a number, a function that raised.
+    message : str
+        What the learner is told.
+    misconception : str
+        Its name where one was recognised, else ''.
+    key : str
+        The exercise's key as it was asked for.
+    typed : str
+        The answer as it would be typed on the page, else ''.
+
+    Examples
+    --------
+    >>> Feedback("wrong", "These are nats.", "log base", "1.2").line
+    '✗ Not yet. These are nats.'
+    """
+
+    verdict: str
+    message: str
+    misconception: str = ""
+    key: str = ""
+    typed: str = ""
+    exercise: Exercise | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def line(self) -> str:
+        """Symbol, words and message: the very line that the page shows."""
+        symbol, words = VERDICTS[self.verdict]
+        return f"{symbol} {words}. {self.message}"
+
+    def __repr__(self) -> str:
+        title = f" · {self.exercise.title}" if self.exercise else ""
+        return f"Exercise {self.key}{title}\n{self.line}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        from .rendering import feedback_html  # rendering knows Feedback, so it is imported when first needed
+
+        return {"text/plain": repr(self), "text/html": feedback_html(self)}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `solution` hands back: the book's own solution passed the exercise's check."""
+
+    key: str
+
+    def __repr__(self) -> str:
+        return f"✓ The solution of exercise {self.key} passes its check."

@@ -1,0 +1,160 @@
+"""The book's figure style, and every figure helper that more than one cell needs.
+
+A figure of the book has no title (its caption says it), labels its lines directly, names units on its axes and tells
+its series apart by dash as well as by colour. Its colours are those of the page, so that the page can follow the
+reader's theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from .labs import Run
+
+__all__ = [
+    "COLOURS",
+    "DOTTED",
+    "INK",
+    "MARKERS",
+    "direct_label",
+    "draw_training_runs",
+    "floor_line",
+    "style",
+    "use_book_style",
+]
+
+COLOURS = ("#0b63b0", "#c2410c", "#0f7b55", "#8b3fa8", "#8a6100", "#5b6470")
+"""The six series colours, in order; each has a contrast of at least 4.5 : 1 on white."""
+
+MARKERS = ("o", "s", "D", "^", "v", "P")
+"""A marker for each colour: the second cue of a series of points."""
+
+INK = "#1f2328"
+DOTTED = (0, (1, 1))
+"""Colour and dash of a floor, which no other line has."""
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw with the book's figure style inside a ``with`` block and leave matplotlib's settings as they were.
+
+    Examples
+    --------
+    >>> import matplotlib as mpl
+    >>> from lossutils.plotting import style
+    >>> with style():
+    ...     mpl.rcParams["axes.spines.top"]
+    False
+    """
+    with as_file(files("lossutils") / "book.mplstyle") as path, matplotlib.style.context(str(path)):
+        yield
+
+
+def use_book_style() -> None:
+    """Draw with the book's figure style from here on; in a notebook, as reproducible SVG.
+
+    Called once, in the imports cell of a chapter. The SVG carries no date, and its ids are derived from its content, so
+    the same figure is the same bytes on every run.
+    """
+    with as_file(files("lossutils") / "book.mplstyle") as path:
+        matplotlib.style.use(str(path))
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:  # plain Python, no notebook: the style alone is what can be set
+        return
+    set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches=None)
+
+
+def direct_label(
+    ax: Axes,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    colour: str,
+    offset: tuple[float, float] = (5, 0),
+    ha: str = "left",
+) -> None:
+    """Name a line where it ends instead of in a legend.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    x, y : float
+        The point that is named, in data coordinates.
+    text : str
+    colour : str
+        The colour of the line.
+    offset : (float, float), default (5, 0)
+        Distance of the text from the point, in typographic points.
+    ha : str, default "left"
+        Horizontal alignment of the text at that point.
+    """
+    ax.annotate(
+        text,
+        (x, y),
+        xytext=offset,
+        textcoords="offset points",
+        color=colour,
+        va="center",
+        ha=ha,
+        annotation_clip=False,
+    )
+
+
+def floor_line(ax: Axes, value: float, text: str = "entropy: the floor", *, x: float = 0.98) -> None:
+    """Draw the level that no predictor's expected loss can pass, with its name.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    value : float
+        The floor, in the units of the y-axis (nats/token in this book).
+    text : str
+    x : float, default 0.98
+        Where the name stands, as a share of the width; the text is right-aligned there, below the line.
+    """
+    ax.axhline(value, color=INK, linewidth=1.2, linestyle=DOTTED)
+    ax.annotate(
+        text,
+        (x, value),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -4),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        color=INK,
+    )
+
+
+def draw_training_runs(figure: Figure, runs: Sequence[Run], *, floor: float, window: int = 20) -> None:
+    """Draw the training curves of a lab's runs, the newest one strongest, with the floor.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+        An empty figure.
+    runs : sequence of lossutils.labs.Run
+        The newest last. Each result begins with the run's `History`.
+    floor : float
+        The entropy rate, in nats/token.
+    window : int, default 20
+        Steps that one point averages.
+    """
+    ax = figure.subplots()
+    for place, run in enumerate(runs):
+        newest = place == len(runs) - 1
+        steps, losses = run.result[0].smoothed(min(window, len(run.result[0].losses)))
+        colour = COLOURS[(run.number - 1) % len(COLOURS)]
+        ax.plot(steps, losses, color=colour, linewidth=2.2 if newest else 1.2, alpha=1 if newest else 0.7)
+        direct_label(ax, steps[-1], losses[-1], f"run {run.number}", colour=colour)
+    floor_line(ax, floor)
+    ax.set(xlabel="step", ylabel="training loss (nats/token)", ylim=(floor - 0.25, None))

@@ -1,0 +1,286 @@
+"""The built pages in a real browser, as a reader meets them: offline, by mouse and keyboard, both themes, on a phone."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from bs4 import BeautifulSoup
+
+from lossutils import distribution_cross_entropy, entropy, kl_divergence, nats_to_bits, surprisal
+from lossutils.exercises import all_exercises, judge
+from lossutils.worlds import known_world
+from tools import book
+
+PAGES = sorted(
+    path.relative_to(book.html()).as_posix()
+    for path in book.html().rglob("*.html")
+    if "_static" not in path.parts
+    and path.parent.name + path.name != "htmlindex.html"  # that one only redirects
+)
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    assert "book/index.html" in PAGES
+    return PAGES
+
+
+class Reader:
+    """A page in a fresh browser profile that may read files and nothing else, and what went wrong on it."""
+
+    def __init__(self, chromium, *, width=1200, theme="light"):
+        self.context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        self.context.add_init_script(
+            f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')"
+        )
+        self.page = self.context.new_page()
+        self.requests, self.problems = [], []
+        self.page.route("**/*", self._only_files)
+        self.page.on("console", lambda m: m.type in ("error", "warning") and self.problems.append(m.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+
+    def _only_files(self, route):
+        self.requests.append(route.request.url)
+        if route.request.url.startswith("file:"):
+            route.continue_()
+        else:
+            route.abort()
+
+    def open(self, path: Path, fragment=""):
+        self.page.goto(path.as_uri() + fragment)
+        self.page.wait_for_function(
+            "() => !window.MathJax || (MathJax.startup && MathJax.startup.promise.then(() => true))"
+        )
+        return self.page
+
+
+@pytest.fixture
+def reader(chromium, site) -> Callable[..., Reader]:
+    opened = []
+
+    def start(**options):
+        opened.append(Reader(chromium, **options))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.context.close()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_whole_without_a_network_and_has_no_console_message(name, site, reader):
+    one = reader()
+    one.open(site / name)
+    assert [url for url in one.requests if not url.startswith("file:")] == []
+    assert one.problems == []
+    assert one.page.locator("mjx-merror, .MathJax_Error").count() == 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_has_no_serious_accessibility_finding(name, theme, site, reader):
+    page = reader(theme=theme).open(site / name)
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_does_not_scroll_sideways_on_a_phone(name, site, reader):
+    page = reader(width=375).open(site / name)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll('body *')]
+            .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+            .filter(e => !e.closest('pre, table, dialog, mjx-container, .bd-sidebar'))
+            .map(e => e.outerHTML.slice(0, 120)).slice(0, 5)"""
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375, wide
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_internal_link_resolves(name, site):
+    soup = BeautifulSoup((site / name).read_text(encoding="utf8"), "html.parser")
+    broken = []
+    for tag, attribute in (("a", "href"), ("img", "src"), ("script", "src"), ("link", "href")):
+        for element in soup.find_all(tag, **{attribute: True}):
+            url, fragment = urldefrag(element[attribute])
+            if urlsplit(url).scheme:
+                continue
+            target = ((site / name).parent / unquote(url.split("?")[0])).resolve() if url else site / name
+            if not target.exists():
+                broken.append(element[attribute])
+            elif fragment and target.suffix == ".html":
+                there = BeautifulSoup(target.read_text(encoding="utf8"), "html.parser")
+                if not there.find(id=unquote(fragment)):
+                    broken.append(element[attribute])
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_picture_has_an_alternative_text(name, site):
+    soup = BeautifulSoup((site / name).read_text(encoding="utf8"), "html.parser")
+    for image in soup.find_all("img"):
+        assert image.has_attr("alt") and not image["alt"].endswith((".svg", ".png")), image
+    for figure in soup.select("svg.compass-figure"):
+        assert len(figure["aria-label"]) > 40, figure["aria-label"]
+
+
+# Explorables: what each readout must be, from the library, given what the sliders show
+
+
+def pair(probability):
+    return np.array([probability, 1 - probability])
+
+
+SENTENCE = "the lonely king never loves the crown and fears the bridge ."
+
+
+def word_cost(position):
+    place = int(position.split(".")[0]) - 1
+    world = known_world()
+    ids = world.encode(SENTENCE)
+    return f"{world.nll(ids, start='sentence')[place]:.3f} nats"
+
+
+READOUTS = {
+    "surprise": {
+        "nats": lambda q: f"{surprisal(float(q)):.3f} nats",
+        "bits": lambda q: f"{nats_to_bits(surprisal(float(q))):.3f} bits",
+        "odds": lambda q: f"{1 / float(q):.1f}",
+    },
+    "next-word": {"cost": word_cost},
+    "forecast": {
+        "CE": lambda p, q: f"{distribution_cross_entropy(pair(float(p)), pair(float(q))):.3f} nats",
+        "H": lambda p, q: f"{entropy(pair(float(p))):.3f} nats",
+        "KL": lambda p, q: f"{kl_divergence(pair(float(p)), pair(float(q))):.3f} nats",
+        "rain": lambda p, q: f"{surprisal(float(q)):.3f} nats",
+        "dry": lambda p, q: f"{surprisal(1 - float(q)):.3f} nats",
+    },
+    "asymmetry": {
+        "forward": lambda p, q: f"{kl_divergence(pair(float(p)), pair(float(q))):.3f} nats",
+        "reverse": lambda p, q: f"{kl_divergence(pair(float(q)), pair(float(p))):.3f} nats",
+    },
+}
+
+
+def explorables(site):
+    """(page, name) of every explorable of the book, from the HTML."""
+    for name in PAGES:
+        soup = BeautifulSoup((site / name).read_text(encoding="utf8"), "html.parser")
+        for element in soup.find_all("compass-explorable"):
+            yield name, json.loads(element.find("script").string)["name"]
+
+
+def test_every_explorable_of_the_book_is_checked_here(site):
+    found = list(explorables(site))
+    assert {name for _, name in found} == set(READOUTS)
+    assert len(found) == len(READOUTS)
+
+
+def require_readouts(figure, name):
+    values = {}
+    for slider in figure.locator("input[type=range]").all():
+        spec = json.loads(figure.locator("script").text_content())
+        stops = next(s["stops"] for s in spec["sliders"] if s["name"] == slider.get_attribute("data-slider"))
+        values[slider.get_attribute("data-slider")] = stops[int(slider.input_value())]
+    for key, expected in READOUTS[name].items():
+        shown = figure.locator(f'[data-readout="{key}"]').text_content()
+        assert shown == expected(**values), (key, values)
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_an_explorable_follows_mouse_and_keys_and_says_what_the_library_says(name, site, reader):
+    page_name = dict((figure, page) for page, figure in explorables(site))[name]
+    page = reader().open(site / page_name)
+    figure = page.locator(f'compass-explorable[data-name="{name}"]')
+    figure.scroll_into_view_if_needed()
+    require_readouts(figure, name)
+    for slider in figure.locator("input[type=range]").all():
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        at_start = slider.input_value()
+        page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] / 2, steps=4)
+        page.mouse.up()
+        dragged = slider.input_value()
+        assert dragged != at_start
+        page.wait_for_timeout(50)  # more than a frame
+        require_readouts(figure, name)
+        slider.press("ArrowRight")
+        assert int(slider.input_value()) == int(dragged) + 1
+        page.wait_for_timeout(50)
+        require_readouts(figure, name)
+        slider.press("End")
+        assert slider.input_value() == slider.get_attribute("max")
+        page.wait_for_timeout(50)
+        require_readouts(figure, name)
+
+
+# Exercises: the page and Python say the same
+
+
+def cards(page):
+    return {card.get_attribute("key"): card for card in page.locator("compass-exercise").all()}
+
+
+def test_every_exercise_has_a_card_in_its_chapter(site, reader):
+    shown = set()
+    for name in PAGES:
+        if (site / name).read_text(encoding="utf8").count("<compass-exercise"):
+            shown |= set(cards(reader().open(site / name)))
+    assert shown == {exercise.key for exercise in all_exercises()}
+
+
+@pytest.mark.parametrize("exercise", all_exercises(), ids=lambda exercise: exercise.key)
+def test_right_and_typical_wrong_answers_get_on_the_page_what_python_says(exercise, site, reader):
+    if exercise.kind not in ("number", "choice"):
+        pytest.skip("answered in Python; its card is tested with the others of its kind")
+    chapter = next(name for name in PAGES if name.startswith(f"book/{exercise.chapter:02d}_"))
+    card = cards(reader().open(site / chapter))[exercise.key]
+    answers = [item.value for item in exercise.wrong] + [exercise.answer]
+    for answer in answers:
+        if exercise.kind == "number":
+            typed = f"{float(answer):.6f}"
+            card.get_by_role("textbox").fill(typed)
+        else:
+            typed = answer
+            card.get_by_role("radio").nth(list(exercise.options).index(answer)).check()
+        card.get_by_role("button", name="Check").click()
+        said = judge(exercise, typed)
+        assert card.get_by_role("status").text_content() == said.line
+        assert said.verdict == ("right" if answer is exercise.answer else "wrong")
+        assert answer is exercise.answer or said.misconception
+
+
+def test_progress_is_kept_in_the_browser_and_shown_on_its_page(site, reader):
+    one = reader()
+    page = one.open(site / "book/01_surprise.html")
+    card = cards(page)["1.1"]
+    card.get_by_role("textbox").fill("1.378")
+    card.get_by_role("textbox").press("Enter")
+    page = one.open(site / "book/how_to_use.html")
+    progress = page.locator("compass-progress")
+    assert progress.get_by_role("listitem").count() == len(all_exercises())
+    assert "done" in progress.get_by_role("listitem").first.inner_text()
+    assert "open" in progress.get_by_role("listitem").nth(1).inner_text()
+    assert one.problems == []
+
+
+def test_a_keyboard_reaches_the_solution_of_an_exercise(site, reader):
+    page = reader().open(site / "book/01_surprise.html")
+    fold = page.locator("details", has_text="Solution of 1.1").first
+    assert not fold.evaluate("element => element.open")
+    fold.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert fold.evaluate("element => element.open")
+    assert "surprisal" in fold.inner_text()

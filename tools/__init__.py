@@ -1,0 +1,1 @@
+"""The book's commands: `python3 tools` lists them."""

@@ -1,0 +1,132 @@
+"""The book's Sphinx extension: every page is whole without a network, and its figures follow the theme.
+
+What it changes, and why:
+
+- MathJax is copied into the site (from the `sphinx-mathjax-offline` package), so mathematics needs no third party;
+- the theme's icon script (half of a page's weight) is left out: the same icons come as a font;
+- a figure of a notebook is put *into* the page as inline SVG with the theme's colour variables, so that it is readable
+  in light and dark, searchable, and scales with the column; its alternative text becomes its accessible name;
+- `<compass-progress>` is filled with the book's exercises, so that it can list them;
+- what the theme leaves unsaid to assistive technology is said: a code cell's scroll area can be reached by keyboard, the
+  sidebar is a landmark, and the bibliography has no roles that its parts contradict.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
+
+from bs4 import BeautifulSoup, Comment, Tag
+
+from lossutils.exercises.progress_file import Progress
+from lossutils.exercises.registry import chapters
+from lossutils.exercises.rendering import progress_html
+
+# The colours of lossutils/book.mplstyle, and the variable of book/assets/compass.css that each one becomes.
+FIGURE_COLOURS = {
+    "#0b63b0": "--compass-c1",
+    "#c2410c": "--compass-c2",
+    "#0f7b55": "--compass-c3",
+    "#8b3fa8": "--compass-c4",
+    "#8a6100": "--compass-c5",
+    "#5b6470": "--compass-c6",
+    "#1f2328": "--compass-ink",
+    "#57606a": "--compass-muted",
+    "#d8dee4": "--compass-grid",
+    "#ffffff": "--compass-page",
+}
+UNUSED_SCRIPTS = ("fontawesome.js", "design-tabs.js")
+MATHJAX_PARTS = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
+
+
+def theme_colours(svg: str) -> str:
+    """Replace the figure style's fixed colours by the page's colour variables (the fixed one stays as fallback)."""
+    pattern = re.compile("|".join(FIGURE_COLOURS), re.IGNORECASE)
+    return pattern.sub(lambda match: f"var({FIGURE_COLOURS[match[0].lower()]}, {match[0].lower()})", svg)
+
+
+def inline_figure(svg: str, *, alt: str, prefix: str) -> Tag:
+    """One matplotlib SVG as an element for the page: themed, named, with ids that no other figure shares."""
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r'(xlink:href="#|url\(#)', rf"\1{prefix}-", svg)
+    element = BeautifulSoup(theme_colours(svg), "html.parser").find("svg")
+    for comment in element.find_all(string=lambda text: isinstance(text, Comment)):
+        comment.extract()
+    view_box = element.get("viewbox") or element.get("viewBox")
+    for name in list(element.attrs):
+        del element[name]
+    width = float(view_box.split()[2])
+    element.attrs.update(
+        {
+            "viewBox": view_box,
+            "class": "compass-figure",
+            "role": "img",
+            "aria-label": alt,
+            "style": f"max-width: {1.45 * width:.0f}px",
+            "xmlns": "http://www.w3.org/2000/svg",
+        }
+    )
+    return element
+
+
+def all_exercises_open() -> str:
+    """The progress view of a reader who has not begun; the page's script puts the reader's own record in its place."""
+    listed = tuple((chapter, tuple(items)) for chapter, items in chapters())
+    keys = [item.key for _, items in listed for item in items]
+    return progress_html(Progress(listed, dict.fromkeys(keys, "open"), dict.fromkeys(keys, 0)))
+
+
+def finish_page(html: str, page: Path) -> str:
+    """All that is done to one written page. Doing it twice changes nothing."""
+    soup = BeautifulSoup(html, "html.parser")
+    for script in soup.find_all("script", src=True):
+        if any(name in script["src"] for name in UNUSED_SCRIPTS):
+            script.decompose()
+    for number, image in enumerate(soup.select(".cell_output img[src$='.svg']")):
+        source = page.parent / unquote(image["src"])
+        figure = inline_figure(
+            source.read_text(encoding="utf8"), alt=image.get("alt", ""), prefix=f"f{number}"
+        )
+        image.replace_with(figure)
+    for scroller in soup.select("div.highlight > pre"):
+        scroller["tabindex"] = "0"
+    for entry in soup.select(".citation-list, [role=doc-biblioentry]"):
+        entry.attrs.pop("role", None)
+    if sidebar := soup.find(id="pst-primary-sidebar"):
+        sidebar.attrs.update({"role": "complementary", "aria-label": "Book"})
+    for element in soup.find_all("compass-progress"):
+        if not element.find("script"):
+            element.replace_with(BeautifulSoup(all_exercises_open(), "html.parser"))
+    return str(soup)
+
+
+def finish_site(app, exception) -> None:
+    """Copy MathJax and finish each page after a successful HTML build."""
+    if exception or app.builder.name != "html":
+        return
+    site = Path(app.outdir)
+    package = importlib.util.find_spec("sphinx-mathjax-offline")
+    mathjax = Path(package.origin).parent / "static" / "mathjax"
+    for part in MATHJAX_PARTS:
+        source, target = mathjax / part, site / "_static" / "mathjax" / part
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    for page in sorted(site.rglob("*.html")):
+        if "_static" in page.relative_to(site).parts:
+            continue
+        before = page.read_text(encoding="utf8")
+        after = finish_page(before, page)
+        if after != before:
+            page.write_text(after, encoding="utf8")
+
+
+def setup(app) -> dict:
+    app.connect("build-finished", finish_site)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
