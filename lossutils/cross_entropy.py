@@ -427,8 +427,7 @@ def _index_block(z, y, row_weight, options, buffer, scale, out):
         at_y = -s / total
         if options.z_loss:
             at_y = at_y + (2.0 * options.z_loss) * lse * (e / total)
-        # one division, not a product with a rounded 1 / total: half an ULP that float64 has to spare
-        out.copy_(e_all.div_(total / (scale * slope)))
+        out.copy_(e_all.mul_(scale * slope / total))
         out.scatter_(1, y, (scale * at_y).to(out.dtype))
     return _times(row_weight, loss)
 
@@ -475,7 +474,7 @@ def _dense_block(z, t, w, options, buffer, scale, out):
         at_top = None
         if top is not None:
             at_top = (share - coefficients).sub_(share * (s / total) - pull / total).mul_(scale)
-        grad = e.div_(total / (scale * (share + pull))).sub_(coefficients.mul_(scale))
+        grad = e.mul_(scale * (share + pull) / total).sub_(coefficients.mul_(scale))
         out.copy_(grad if top is None else torch.where(top, at_top, grad))
     return loss
 

@@ -108,13 +108,13 @@ def test_the_gradient_stays_within_four_ulp_of_mpmath_at_every_class(dtype):
 
 
 def test_the_float64_gradient_of_a_wrong_target_does_not_add_tiny_terms_to_one():
-    """Adding each tiny term to the argmax's 1 would lose half a unit of it every time: 4 ULP with 8 classes."""
-    for seed in range(40):
-        g = np.random.default_rng(seed)
-        z = np.concatenate([[0.0], -30.0 - g.uniform(0, 6, 30)])
+    """Adding each tiny term to the argmax's 1 would lose up to half a unit of it every time."""
+    for classes in range(4, 40):
+        z = np.full(classes, -36.84)  # exp is 1e-16: added to 1 it vanishes
+        z[0] = 0
         x = torch.tensor(z, requires_grad=True)
-        (grad,) = grad_of(cross_entropy(x, torch.tensor(20)), x)
-        assert oracles.worst_ulp(grad, oracles.cross_entropy_grad(z, 20), "float64") <= BAR, z
+        (grad,) = grad_of(cross_entropy(x, torch.tensor(2)), x)
+        assert oracles.worst_ulp(grad, oracles.cross_entropy_grad(z, 2), "float64") <= 2.5, classes
 
 
 @backend
