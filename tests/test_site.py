@@ -1,4 +1,4 @@
-"""The built pages in a real browser, as a reader meets them: offline, by mouse and keyboard, both themes, on a phone."""
+"""The built pages in a real browser, as a reader meets them: offline, by mouse and keyboard, light and dark, phone."""
 
 import json
 from collections.abc import Callable

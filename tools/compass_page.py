@@ -7,8 +7,8 @@ What it changes, and why:
 - a figure of a notebook is put *into* the page as inline SVG with the theme's colour variables, so that it is readable
   in light and dark, searchable, and scales with the column; its alternative text becomes its accessible name;
 - `<compass-progress>` is filled with the book's exercises, so that it can list them;
-- what the theme leaves unsaid to assistive technology is said: a code cell's scroll area can be reached by keyboard, the
-  sidebar is a landmark, and the bibliography has no roles that its parts contradict.
+- what the theme leaves unsaid to assistive technology is said: a code cell's scroll area can be reached by keyboard,
+  the sidebar is a landmark, and the bibliography has no roles that its parts contradict.
 """
 
 from __future__ import annotations

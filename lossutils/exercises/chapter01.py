@@ -207,7 +207,8 @@ register(
             "Training minimises the average of −log q(x) over examples x that come from p.",
             "What does one example cost if q gives it a probability near 0?",
         ],
-        praise="The minimum has the mean and the variance of the data, so it puts much of its probability where no data is.",
+        praise="The minimum has the mean and the variance of the data, so it puts much of its probability "
+        "where no data is.",
     ),
     Exercise(
         key="1.5",
@@ -317,7 +318,8 @@ register(
             "How far below the floor would chance take the mean of 20,000 tokens?",
             "The standard error is the standard deviation over the root of the count. How many of them is 0.145?",
         ],
-        praise="Too good to be true is a finding: look at the split, the shift by one, and the denominator (chapters 3 and 7).",
+        praise="Too good to be true is a finding: look at the split, the shift by one, and the "
+        "denominator (chapters 3 and 7).",
     ),
     Exercise(
         key="1.8",
