@@ -315,29 +315,81 @@ def _heat(ax: Axes, view: HeatMap, spec: Mapping[str, Any], get: Callable[[Any],
 
 
 # The panel --------------------------------------------------------------------------------------------------
-def _control(slider: Slider) -> Any:
+ROW = {"width": "100%", "max_width": "620px"}
+
+
+def description_style(labels: Sequence[str]) -> dict[str, str]:
+    """The style of the controls with these labels: below one another, their sliders begin at one place."""
+    return {"description_width": f"{max(map(len, labels))}ch" if len(labels) > 1 else "initial"}
+
+
+def number_control(
+    stops: Sequence[float],
+    start: float,
+    *,
+    label: str,
+    style: Mapping[str, str],
+    symbol: str = "",
+    unit: str = "",
+) -> tuple[Any, Any, Any]:
+    """A slider over `stops` and a box for any number between the first and the last: (row, slider, box).
+
+    The box holds the value. A float slider of ipywidgets would move a typed value, and even the start, onto
+    the nearest of its steps.
+    """
     import ipywidgets as widgets
 
-    wide = {"description": slider.label, "style": {"description_width": "initial"}}
-    wide["layout"] = widgets.Layout(width="100%", max_width="620px")
-    if slider.is_choice:
-        options = list(zip(slider.texts, slider.values, strict=True))
-        return widgets.SelectionSlider(options=options, value=slider.start, **wide)
-    if slider.scale == "log":
-        low, high = np.log10(slider.low), np.log10(slider.high)
-        return widgets.FloatLogSlider(
-            value=slider.start,
-            base=10,
-            min=low,
-            max=high,
-            step=(high - low) / 1000,
-            readout_format=".4g",
-            **wide,
-        )
-    step = float(f"{(slider.high - slider.low) / 1000:.0e}")
-    return widgets.FloatSlider(
-        value=slider.start, min=slider.low, max=slider.high, step=step, readout_format=".4g", **wide
+    def nearest(value: float) -> int:
+        return int(np.abs(np.asarray(stops) - value).argmin())
+
+    slider = widgets.IntSlider(
+        value=nearest(start),
+        min=0,
+        max=len(stops) - 1,
+        description=label,
+        readout=False,
+        style=style,
+        layout=widgets.Layout(width="auto", flex="1 1 auto"),
     )
+    box = widgets.BoundedFloatText(
+        value=start,
+        min=stops[0],
+        max=stops[-1],
+        description=f"{symbol} =" if symbol else "",
+        tooltip=f"{label}: any number from {stops[0]:g} to {stops[-1]:g}",
+        style={"description_width": "initial"},
+        layout=widgets.Layout(width="9em", flex="0 0 auto"),
+    )
+
+    def follow_slider(_: Any) -> None:
+        if slider.value != nearest(box.value):  # else it was the box that moved the slider
+            box.value = stops[slider.value]
+
+    def follow_box(_: Any) -> None:
+        slider.value = nearest(box.value)
+
+    slider.observe(follow_slider, names="value")
+    box.observe(follow_box, names="value")
+    parts = [slider, box, widgets.Label(unit)] if unit else [slider, box]
+    return widgets.HBox(parts, layout=widgets.Layout(**ROW)), slider, box
+
+
+def _control(slider: Slider, style: Mapping[str, str]) -> tuple[Any, Any, Any]:
+    """What stands in the panel, what is dragged, and what holds the value."""
+    import ipywidgets as widgets
+
+    if not slider.is_choice:
+        words = {"label": slider.label, "symbol": slider.symbol, "unit": slider.unit}
+        return number_control(slider.values, slider.start, style=style, **words)
+    options = list(zip(slider.texts, slider.values, strict=True))
+    choice = widgets.SelectionSlider(
+        options=options,
+        value=slider.start,
+        description=slider.label,
+        style=style,
+        layout=widgets.Layout(**ROW),
+    )
+    return choice, choice, choice
 
 
 def sentence(error: BaseException) -> str:
@@ -350,7 +402,10 @@ def explorable_panel(explorable: Explorable) -> Any:
     """An ipywidgets panel for an explorable: the sliders, the drawing and the readouts, updated in place."""
     import ipywidgets as widgets
 
-    controls = {s.name: _control(s) for s in explorable.sliders}
+    style = description_style([s.label for s in explorable.sliders])
+    made = {s.name: _control(s, style) for s in explorable.sliders}
+    rows = [row for row, _, _ in made.values()]
+    controls = {name: holder for name, (_, _, holder) in made.items()}
     picture, readouts = widgets.HTML(), widgets.HTML()
     caption = widgets.HTML(f"<p>{html.escape(explorable.caption)}</p>")
     reset = widgets.Button(description="Reset", tooltip="Back to the start position")
@@ -392,6 +447,7 @@ def explorable_panel(explorable: Explorable) -> Any:
         control.observe(update, names="value")
     reset.on_click(back)
     update()
-    panel = widgets.VBox([picture, readouts, *controls.values(), reset, caption])
+    panel = widgets.VBox([picture, readouts, *rows, reset, caption])
+    panel.sliders = {name: dragged for name, (_, dragged, _) in made.items()}
     panel.controls, panel.picture, panel.readouts, panel.reset = controls, picture, readouts, reset
     return panel

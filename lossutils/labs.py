@@ -12,7 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lossutils._live import figure_style, mimebundle, new_figure, sentence, svg_markup
+import numpy as np
+
+from lossutils._live import (
+    ROW,
+    description_style,
+    figure_style,
+    mimebundle,
+    new_figure,
+    number_control,
+    sentence,
+    svg_markup,
+)
 
 __all__ = ["Choice", "Lab", "LabStopped", "Number", "Run", "Text"]
 
@@ -267,33 +278,53 @@ class Lab:
         return mimebundle(repr(self), self.to_html(), self.widget)
 
 
-def _widget_for(control: Control) -> Any:
+def _stops(control: Number) -> list[float]:
+    """Where the slider of a float can stand: at its steps, and exactly at its limits and its start."""
+    low, high = (
+        (math.log10(control.low), math.log10(control.high))
+        if control.scale == "log"
+        else (control.low, control.high)
+    )
+    step = control.step or (high - low) / 1000
+    grid = low + step * np.arange(math.floor((high - low) / step + 1e-9) + 1)
+    digits = ".3g" if control.scale == "log" else ".6g"
+    shown = {float(format(v, digits)) for v in (10**grid if control.scale == "log" else grid)}
+    inside = {v for v in shown if control.low < v < control.high}
+    return sorted(inside | {float(control.low), float(control.start), float(control.high)})
+
+
+def _widget_for(control: Control, style: Mapping[str, str]) -> tuple[Any, Any]:
+    """What stands in the panel, and what holds the value."""
     import ipywidgets as widgets
 
-    wide = {"description": control.label or control.name, "style": {"description_width": "initial"}}
-    wide["layout"] = widgets.Layout(width="100%", max_width="620px")
+    label = control.label or control.name
+    wide = {"description": label, "style": style, "layout": widgets.Layout(**ROW)}
+    if isinstance(control, Number) and not control.is_integer:
+        row, _, box = number_control(_stops(control), float(control.start), label=label, style=style)
+        return row, box
     if isinstance(control, Choice):
         options = (
             list(control.options.items()) if isinstance(control.options, Mapping) else list(control.options)
         )
-        return widgets.Dropdown(options=options, value=control.start, **wide)
-    if isinstance(control, Text):
-        return (widgets.Text if control.rows == 1 else widgets.Textarea)(value=control.start, **wide)
-    low, high, start = control.low, control.high, control.start
-    if control.is_integer:
-        return widgets.IntSlider(value=start, min=low, max=high, step=control.step or 1, **wide)
-    if control.scale == "log":
-        a, b = math.log10(low), math.log10(high)
-        step = control.step or (b - a) / 1000
-        return widgets.FloatLogSlider(
-            value=start, base=10, min=a, max=b, step=step, readout_format=".3g", **wide
+        widget = widgets.Dropdown(options=options, value=control.start, **wide)
+    elif isinstance(control, Text):
+        widget = (widgets.Text if control.rows == 1 else widgets.Textarea)(value=control.start, **wide)
+    else:
+        widget = widgets.IntSlider(
+            value=control.start,
+            min=control.low,
+            max=control.high,
+            step=control.step or 1,
+            **wide,
         )
-    step = control.step or float(f"{(high - low) / 1000:.0e}")
-    return widgets.FloatSlider(value=start, min=low, max=high, step=step, readout_format=".3g", **wide)
+    return widget, widget
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)[:40]
+    """A value in the table of runs. Large numbers keep their digits: 200000 steps are no 2e+05."""
+    if not isinstance(value, float):
+        return str(value)[:40]
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 class LabPanel:
@@ -304,7 +335,9 @@ class LabPanel:
 
         self.lab = lab
         self.runs: list[Run] = []
-        self.controls = {c.name: _widget_for(c) for c in lab.controls}
+        style = description_style([c.label or c.name for c in lab.controls])
+        made = {c.name: _widget_for(c, style) for c in lab.controls}
+        self.controls = {name: holder for name, (_, holder) in made.items()}
         self.run_button = widgets.Button(
             description="Run", button_style="primary", tooltip="Run with these settings"
         )
@@ -315,7 +348,8 @@ class LabPanel:
         buttons = widgets.HBox([self.run_button, self.stop_button, self.clear_button, self.bar])
         title = widgets.HTML(f"<b>{html.escape(lab.title)}</b>")
         caption = widgets.HTML(f"<p>{html.escape(lab.caption)}</p>")
-        parts = [title, *self.controls.values(), buttons, self.status, self.figure, self.table, caption]
+        rows = [row for row, _ in made.values()]
+        parts = [title, *rows, buttons, self.status, self.figure, self.table, caption]
         self.box = widgets.VBox(parts)
         self._count = 0
         self._stop = threading.Event()

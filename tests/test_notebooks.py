@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import chapters
 import nbformat
 import pytest
 from nbformat import v4
@@ -31,18 +32,7 @@ TAGS = {"hide-input", "hide-output", "hide-cell", "full-width", "raises-exceptio
 
 # Cells whose output differs between processors, so that it is not compared: notebook -> {cell id: reason}.
 # Each asserts the band that it claims, in the cell itself or in the next one.
-MAY_VARY: dict[str, dict[str, str]] = {
-    "01_surprise.ipynb": {
-        "training-curves": "a figure of trained networks",
-        "weigh-the-identity": "losses of trained networks",
-        "left-over": "a figure of trained networks",
-        "parts-of-the-gap": "losses of trained networks",
-        "addresses": "a figure of trained networks",
-        "file-sizes": "losses of trained networks, and sizes by compression libraries",
-        "real-text": "the manual grows with each version of Python",
-        "lab-train-a-predictor": "a picture of a trained network",
-    }
-}
+MAY_VARY = {f"{name}.ipynb": chapter.MAY_VARY for name, chapter in chapters.ALL.items()}
 
 LONGEST_CELL = 25
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"

@@ -7,6 +7,7 @@ of the outputs or the code rounds to at three decimals.
 import re
 from pathlib import Path
 
+import chapters
 import nbformat
 import pytest
 
@@ -14,18 +15,6 @@ BOOK = Path(__file__).parent.parent / "book"
 CHAPTERS = sorted(BOOK.glob("[0-9][0-9]_*.ipynb"))
 NUMBER = re.compile(r"(?<![\w.])(\d[\d,\u202f]*\.\d+)(?![\w.]*\d)")
 
-# Numbers that come from a source or a closed form, not from a cell: chapter -> number -> why.
-SOURCED = {
-    "01_surprise": {
-        "0.6": "Shannon (1951), lower bound in bits a letter",
-        "1.3": "Shannon (1951), upper bound in bits a letter",
-        "1.4427": "1 / ln 2",
-        "1.30": "the loss that exercise 1.7 is about",
-        "5.4": "a section of Cover and Thomas (2006)",
-        "13.3": "a section of Cover and Thomas (2006)",
-        "1.7": "an exercise's number",
-    }
-}
 EXERCISE_HEADING = re.compile(r"^#+ \d+\.\d+ .*$", re.MULTILINE)
 
 
@@ -64,17 +53,17 @@ def unsupported(notebook, sourced):
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_every_decimal_number_in_the_prose_was_computed_or_has_a_source(path):
     notebook = nbformat.read(path, as_version=4)
-    assert unsupported(notebook, SOURCED.get(path.stem, {})) == []
+    assert unsupported(notebook, chapters.ALL[path.stem].SOURCED) == []
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_every_number_that_claims_a_source_is_still_in_the_prose(path):
     said = set(numbers(prose(nbformat.read(path, as_version=4))))
-    assert set(SOURCED.get(path.stem, {})) <= said
+    assert set(chapters.ALL[path.stem].SOURCED) <= said
 
 
 def test_a_number_that_drifted_is_found():
     notebook = nbformat.read(CHAPTERS[0], as_version=4)
     cell = next(cell for cell in notebook.cells if "0.105" in cell.source and cell.cell_type == "markdown")
     cell.source = cell.source.replace("0.105", "0.106")
-    assert unsupported(notebook, SOURCED["01_surprise"]) == ["0.106"]
+    assert unsupported(notebook, chapters.ALL["01_surprise"].SOURCED) == ["0.106"]

@@ -3,7 +3,8 @@
 What it changes, and why:
 
 - MathJax is copied into the site (from the `sphinx-mathjax-offline` package), so mathematics needs no third party;
-- the theme's icon script (half of a page's weight) is left out: the same icons come as a font;
+- the theme's icon script (half of a page's weight) is left out: the same icons come as a font, and of that font only
+  the icons that some page shows are kept; MathJax is left out of a page without mathematics;
 - a figure of a notebook is put *into* the page as inline SVG with the theme's colour variables, so that it is readable
   in light and dark, searchable, and scales with the column; its alternative text becomes its accessible name;
 - `<compass-progress>` is filled with the book's exercises, so that it can list them;
@@ -16,10 +17,12 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
 from bs4 import BeautifulSoup, Comment, Tag
+from fontTools import subset
 
 from lossutils.exercises.progress_file import Progress
 from lossutils.exercises.registry import chapters
@@ -80,12 +83,38 @@ def all_exercises_open() -> str:
     return progress_html(Progress(listed, dict.fromkeys(keys, "open"), dict.fromkeys(keys, 0)))
 
 
+def used_icons(pages: Iterable[str], style: str) -> set[int]:
+    """The code points of the icon font that the pages' classes or the theme's own rules ask for."""
+    classes = {name for html in pages for name in re.findall(r"\bfa-[a-z0-9-]+", html)}
+    codes = set()
+    for selectors, code in re.findall(r'([^{}]+)\{[^{}]*content:"\\([0-9a-f]{3,4})"', style):
+        icons = re.findall(r"\.(fa-[a-z0-9-]+):before", selectors)
+        if not icons or classes & set(icons):  # a rule of the theme's own names no icon class
+            codes.add(int(code, 16))
+    return codes
+
+
+def keep_icons(font_file: Path, codes: set[int]) -> None:
+    """Cut a font down to some of its characters, in place."""
+    options = subset.Options(flavor="woff2", layout_features=["*"], notdef_outline=True)
+    font = subset.load_font(str(font_file), options)
+    cutter = subset.Subsetter(options)
+    cutter.populate(unicodes=codes)
+    cutter.subset(font)
+    subset.save_font(font, str(font_file), options)
+
+
 def finish_page(html: str, page: Path) -> str:
     """All that is done to one written page. Doing it twice changes nothing."""
     soup = BeautifulSoup(html, "html.parser")
+    unused = UNUSED_SCRIPTS if soup.select_one(".math") else (*UNUSED_SCRIPTS, *MATHJAX_PARTS)
     for script in soup.find_all("script", src=True):
-        if any(name in script["src"] for name in UNUSED_SCRIPTS):
+        if any(name in script["src"] for name in unused):
             script.decompose()
+    first = soup.select_one("article p")
+    if soup.head and first and not soup.head.find("meta", attrs={"name": "description"}):
+        words = " ".join(first.get_text(" ", strip=True).split())
+        soup.head.append(soup.new_tag("meta", attrs={"name": "description", "content": words[:300]}))
     for number, image in enumerate(soup.select(".cell_output img[src$='.svg']")):
         source = page.parent / unquote(image["src"])
         figure = inline_figure(
@@ -118,13 +147,12 @@ def finish_site(app, exception) -> None:
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
-    for page in sorted(site.rglob("*.html")):
-        if "_static" in page.relative_to(site).parts:
-            continue
-        before = page.read_text(encoding="utf8")
-        after = finish_page(before, page)
-        if after != before:
-            page.write_text(after, encoding="utf8")
+    pages = [page for page in sorted(site.rglob("*.html")) if "_static" not in page.relative_to(site).parts]
+    for page in pages:
+        page.write_text(finish_page(page.read_text(encoding="utf8"), page), encoding="utf8")
+    style = (site / "_static" / "styles" / "pydata-sphinx-theme.css").read_text(encoding="utf8")
+    icons = used_icons((page.read_text(encoding="utf8") for page in pages), style)
+    keep_icons(site / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.woff2", icons)
 
 
 def setup(app) -> dict:

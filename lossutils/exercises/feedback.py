@@ -46,7 +46,9 @@ class Feedback:
 
     def __repr__(self) -> str:
         title = f" · {self.exercise.title}" if self.exercise else ""
-        return f"Exercise {self.key}{title}\n{self.line}"
+        options = enumerate(self.exercise.options or ()) if self.exercise else ()
+        listed = "".join(f"\n{self.exercise.letter(index)}) {text}" for index, text in options)
+        return f"Exercise {self.key}{title}{listed}\n{self.line}"
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         from .rendering import feedback_html  # rendering knows Feedback, so it is imported when first needed

@@ -74,6 +74,14 @@ def _zone(zone: Zone) -> list[float]:
     return [zone.value, zone.width, zone.near]
 
 
+def _options(exercise: Exercise | None) -> str:
+    """The options to choose from: in JupyterLab the card is the only place where they stand."""
+    if exercise is None or not exercise.options:
+        return ""
+    lines = (f"{exercise.letter(index)}) {escape(text)}" for index, text in enumerate(exercise.options))
+    return f'<p style="margin:0.2em 0 0.4em">{"<br>".join(lines)}</p>'
+
+
 def feedback_html(feedback: Feedback) -> str:
     """The card: title and sentence for every viewer, and for the page the definition as JSON.
 
@@ -98,7 +106,7 @@ def feedback_html(feedback: Feedback) -> str:
     plain = (
         f'<div class="compass-exercise-plain" style="border-left:4px solid {TONES[feedback.verdict]};'
         f'padding:0.25em 0.9em;color:{INK}">'
-        f'<p style="margin:0.2em 0"><strong>Exercise {escape(feedback.key)}</strong>{title}</p>'
+        f'<p style="margin:0.2em 0"><strong>Exercise {escape(feedback.key)}</strong>{title}</p>{_options(exercise)}'
         f'<p style="margin:0.2em 0">{symbol} <strong>{words}.</strong> {escape(feedback.message)}</p></div>'
     )
     if exercise is None:
