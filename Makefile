@@ -4,9 +4,9 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help book test serve lab refresh lint lock clean python
+.PHONY: help book test serve lab refresh bench lint lock clean python
 
-help book lab lock: python
+help book lab bench lock: python
 	@$(PYTHON) tools $@
 
 test: python

@@ -11,6 +11,7 @@ The functions here take NumPy arrays and torch tensors alike. Losses are in nats
 
 from importlib.metadata import PackageNotFoundError, version
 
+from .calibration import brier_score, expected_calibration_error, log_score, spherical_score
 from .cross_entropy import cross_entropy
 from .information import (
     bits_to_nats,
@@ -20,7 +21,19 @@ from .information import (
     nats_to_bits,
     surprisal,
 )
+from .linear_cross_entropy import linear_cross_entropy
 from .logspace import log1mexp, log_expit, log_softmax, logsumexp, softmax
+from .perplexity import bits_per_byte, bits_per_token, perplexity
+from .preference import (
+    bradley_terry_loss,
+    dpo_loss,
+    kl_estimate,
+    kto_loss,
+    orpo_loss,
+    sequence_logprobs,
+    simpo_loss,
+)
+from .token_mean import TokenMean
 
 try:
     __version__ = version("lossutils")
@@ -28,16 +41,32 @@ except PackageNotFoundError:  # used from a folder, not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "TokenMean",
+    "bits_per_byte",
+    "bits_per_token",
     "bits_to_nats",
+    "bradley_terry_loss",
+    "brier_score",
     "cross_entropy",
     "distribution_cross_entropy",
+    "dpo_loss",
     "entropy",
+    "expected_calibration_error",
     "kl_divergence",
+    "kl_estimate",
+    "kto_loss",
+    "linear_cross_entropy",
     "log1mexp",
     "log_expit",
+    "log_score",
     "log_softmax",
     "logsumexp",
     "nats_to_bits",
+    "orpo_loss",
+    "perplexity",
+    "sequence_logprobs",
+    "simpo_loss",
     "softmax",
+    "spherical_score",
     "surprisal",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lossutils._views import Bars, HeatMap, HLine, Lines, StackedBars, VLine, _axis_text, resolve
+from lossutils.plotting import PAGE_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,22 +19,8 @@ if TYPE_CHECKING:
 
     from lossutils.explore import Explorable, Slider
 
-HEX = {
-    "c1": "#0b63b0",
-    "c2": "#c2410c",
-    "c3": "#0f7b55",
-    "c4": "#8b3fa8",
-    "c5": "#8a6100",
-    "c6": "#5b6470",
-    "ink": "#1f2328",
-    "muted": "#57606a",
-    "grid": "#d8dee4",
-    "bad": "#b42318",
-    "good": "#0f7b55",
-    "page": "#ffffff",
-}
 # Variables of the page by colour; the first name of a colour wins ("good" shares its light value with "c3").
-VARIABLES = {value: name for name, value in reversed(HEX.items())} | {"#0f7b55": "c3"}
+VARIABLES = {value: name for name, value in reversed(PAGE_COLOURS.items())}
 DASHES = {"solid": "-", "dashed": (0, (5, 2)), "dotted": (0, (1, 1.6)), "dashdot": (0, (6, 2, 1, 2))}
 LONG_NUMBER = re.compile(r"(?<![\w#.])-?\d+\.\d{3,}(?![\w.])")
 SIZES = ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
@@ -163,7 +150,7 @@ def _rules(ax: Axes, rules: Sequence[HLine], get: Callable[[Any], Any], vertical
     for rule in rules:
         across = isinstance(rule, VLine) if vertical is None else vertical
         at = float(get(rule.value))
-        style = {"color": HEX[rule.color], "linestyle": DASHES[rule.dash], "linewidth": 1.3}
+        style = {"color": PAGE_COLOURS[rule.color], "linestyle": DASHES[rule.dash], "linewidth": 1.3}
         (ax.axvline if across else ax.axhline)(at, **style)
         where = (at, 0.98) if across else (0.99, at)
         ax.annotate(
@@ -174,7 +161,7 @@ def _rules(ax: Axes, rules: Sequence[HLine], get: Callable[[Any], Any], vertical
             textcoords="offset points",
             ha="left" if across else "right",
             va="top" if across else "bottom",
-            color=HEX[rule.color],
+            color=PAGE_COLOURS[rule.color],
             fontsize=10.5,
         )
 
@@ -186,7 +173,7 @@ def _lines(ax: Axes, view: Lines, spec: Mapping[str, Any], get: Callable[[Any], 
     ax.set(xlabel=spec["x_axis"]["label"], ylabel=spec["y_axis"]["label"])
     for s in view.series:
         x, y = _array(get(s.x or view.x)), _array(get(s.y))
-        color = HEX[s.color]
+        color = PAGE_COLOURS[s.color]
         if s.band:
             ax.fill_between(
                 x, _array(get(s.band[0])), _array(get(s.band[1])), color=color, alpha=0.16, linewidth=0
@@ -208,21 +195,26 @@ def _lines(ax: Axes, view: Lines, spec: Mapping[str, Any], get: Callable[[Any], 
                 [x, x, spec["x_axis"]["range"][0]],
                 [spec["y_axis"]["range"][0], y, y],
                 ":",
-                color=HEX["muted"],
+                color=PAGE_COLOURS["muted"],
                 lw=1,
             )
         ax.plot(
             [x],
             [y],
             "o",
-            color=HEX[m.color],
+            color=PAGE_COLOURS[m.color],
             markersize=8,
-            markeredgecolor=HEX["page"],
+            markeredgecolor=PAGE_COLOURS["page"],
             clip_on=False,
             zorder=5,
         )
         ax.annotate(
-            m.label, (x, y), xytext=(8, 8), textcoords="offset points", color=HEX[m.color], fontsize=11
+            m.label,
+            (x, y),
+            xytext=(8, 8),
+            textcoords="offset points",
+            color=PAGE_COLOURS[m.color],
+            fontsize=11,
         )
     if any(s.label for s in view.series):
         ax.legend(loc="best", fontsize=10.5)
@@ -236,7 +228,7 @@ def _bars(ax: Axes, view: Bars, spec: Mapping[str, Any], get: Callable[[Any], An
     below = np.zeros(len(names))
     hot = int(get(view.highlight)) if view.highlight is not None else None
     for number, s in enumerate(view.series):
-        v, color = _array(get(s.value)), HEX[s.color]
+        v, color = _array(get(s.value)), PAGE_COLOURS[s.color]
         shift = 0.0 if stacked else (number - (len(view.series) - 1) / 2) * thick
         style: dict[str, Any] = {"edgecolor": color, "linewidth": 1.2, "label": s.label or f"_{s.value}"}
         style["color" if s.fill == "solid" else "facecolor"] = (
@@ -309,7 +301,7 @@ def _heat(ax: Axes, view: HeatMap, spec: Mapping[str, Any], get: Callable[[Any],
             at.append(
                 float(np.interp(v, labels, np.arange(len(labels)))) if labels.dtype.kind in "iuf" else v
             )
-        for width, color in ((5, HEX["ink"]), (2.2, HEX["page"])):
+        for width, color in ((5, PAGE_COLOURS["ink"]), (2.2, PAGE_COLOURS["page"])):
             ax.plot(*([a] for a in at), "o", mfc="none", mec=color, mew=width, ms=11)
     ax.figure.colorbar(image, ax=ax, label=_axis_text(view.z_label, view.z_unit))
 
@@ -358,7 +350,7 @@ def number_control(
         description=f"{symbol} =" if symbol else "",
         tooltip=f"{label}: any number from {stops[0]:g} to {stops[-1]:g}",
         style={"description_width": "initial"},
-        layout=widgets.Layout(width="9em", flex="0 0 auto"),
+        layout=widgets.Layout(width="9em", flex="0 0 auto", margin="2px 2px 2px 12px"),
     )
 
     def follow_slider(_: Any) -> None:

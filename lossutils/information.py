@@ -244,7 +244,7 @@ def kl_divergence(p, q, axis: int = -1, *, validate: bool | None = None):
     -----
     p = 0 contributes q, so that both zero contribute 0; p > 0 where q = 0 gives inf.
 
-    The plain sum of p log(p/q) has terms of size |p - q| that must cancel to about (p - q)**2: near p = q it
+    The plain sum of p log(p/q) has terms of size ``|p - q|`` that must cancel to about (p - q)**2: near p = q it
     keeps no digit and may be negative.  For p/q in [1/3, 3], with s = (p - q)/(p + q), a term is ::
 
         (p + q) (s**2 + (1 + s) (atanh(s) - s))

@@ -243,10 +243,13 @@ class Lab:
         """The controls' start values."""
         return {c.name: c.start for c in self.controls}
 
-    def svg(self, runs: Sequence[Run], prefix: str) -> str:
-        """The picture of these runs, by the lab's own ``draw``, as SVG with ids that start with `prefix`."""
+    def svg(self, runs: Sequence[Run], prefix: str, *, size: tuple[float, float] = (4.4, 2.9)) -> str:
+        """The picture of these runs, by the lab's own ``draw``, as SVG with ids that start with `prefix`.
+
+        `size` is its width and height in inches: the larger, the smaller its text where it is fitted to a width.
+        """
         with figure_style():
-            figure = new_figure()
+            figure = new_figure(*size)
             self.draw(figure, list(runs))
             return svg_markup(figure, prefix, self.description)
 
@@ -469,13 +472,13 @@ class LabPanel:
         self._count += 1
         runs = [*self.runs, Run(self._count, dict(values), result)][-self.lab.keep :]
         try:
-            svg = self.lab.svg(runs, f"live-lab-{self.lab.name}")
+            svg = self.lab.svg(runs, f"live-lab-{self.lab.name}", size=(6.4, 3.6))
             table = self._table(runs)
         except Exception as error:
             self._end(f"The result could not be drawn. {sentence(error)}", "danger")
             return
         self.runs = runs
-        self.figure.value = f'<div style="max-width: 560px; background: #fff; color: #1f2328">{svg}</div>'
+        self.figure.value = f'<div style="max-width: 620px; background: #fff; color: #1f2328">{svg}</div>'
         self.table.value = table
         self.bar.value = 1.0
         self.clear_button.disabled = False
@@ -494,4 +497,8 @@ class LabPanel:
                 + "".join(f"<td>{html.escape(c)}</td>" for c in cells)
                 + "</tr>"
             )
-        return f'<table class="compass-lab-runs"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        spaced = "border-collapse: separate; border-spacing: 1em 0; margin-left: -1em; text-align: left"
+        return (
+            f'<table class="compass-lab-runs" style="{spaced}"><thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table>"
+        )

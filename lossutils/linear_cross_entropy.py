@@ -14,6 +14,7 @@ within a chunk for the exponentials, which are those of :mod:`lossutils.logspace
 from __future__ import annotations
 
 import numbers
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -106,7 +107,8 @@ def linear_cross_entropy(
 
     Accuracy.  The loss of each row is within 4 ULP of the exact loss *of the logits that the matrix product
     gave*: the target's term stays out of the sum, in float64 for all narrower dtypes, so a confident and
-    right row is never a silent zero.  What no method can repair is the product's own rounding, about 1e-7
+    right row is never a silent zero. (With a softcap: of the capped logits, rounded to float32 for all
+    narrower dtypes.)  What no method can repair is the product's own rounding, about 1e-7
     (float32) of the largest terms in each logit, or what TF32 leaves if torch is allowed to use it.  A mean
     over many tokens averages that out: in float32 it is within 2e-7 of the float64 result for logits of
     ordinary size.  Losses are added in float64 in every dtype. float16 and bfloat16 logits are rounded to
@@ -241,15 +243,19 @@ def _check_shapes(hidden, weight, target, bias) -> None:
 def _product_dtype(hidden, weight, bias) -> torch.dtype:
     tensors = {"hidden": hidden, "weight": weight} | ({} if bias is None else {"bias": bias})
     kind = hidden.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        if all(x.dtype != torch.float64 for x in tensors.values()):  # autocast leaves float64 alone
-            return torch.get_autocast_dtype(kind)
+    autocast = _has_autocast(kind) and torch.is_autocast_enabled(kind)
+    if autocast and all(x.dtype != torch.float64 for x in tensors.values()):  # it leaves float64 alone
+        return torch.get_autocast_dtype(kind)
     for name, x in tensors.items():
         if x.dtype != hidden.dtype:
             raise TypeError(
                 f"{name} must have hidden's dtype, {_checks.dtype_name(hidden)}, got {_checks.dtype_name(x)}"
             )
     return hidden.dtype
+
+
+def _has_autocast(device_type: str) -> bool:
+    return torch.amp.is_autocast_available(device_type)  # not on every device: "meta" has none
 
 
 def _softcap(value) -> float | None:
@@ -296,13 +302,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if upstream is None and upstream_lse is None:
             return (*nothing, *nothing)
         with torch.no_grad():
-            # Given away, not kept: the one owner may then scale in place, and autograd takes the memory over
-            # as .grad without a copy.  A second backward computes the gradients again.
-            grads, ctx.grads = ctx.grads, None
-            if grads is None:
+            if not ctx.options.eager:
                 _, _, grads = _walk(*saved, ctx.options, needs, upstream, upstream_lse)
-            elif upstream.device.type != "cpu" or upstream.item() != 1:
-                _scale(grads, upstream, target != ctx.options.ignore_index)
+            else:
+                # Given away, not kept: the one owner may then scale in place, and autograd takes the memory
+                # over as .grad without a copy.  A second backward computes them again, bit for bit.
+                grads, ctx.grads = ctx.grads, None
+                if grads is None:
+                    _, _, grads = _walk(*saved, ctx.options, needs)
+                if not (_may_look(upstream) and upstream.item() == 1):
+                    _scale(grads, upstream, target != ctx.options.ignore_index)
         grads = tuple(g if need else None for g, need in zip(grads, needs, strict=True))
         if torch.is_grad_enabled():  # create_graph=True
             sources = (hidden, weight, bias, upstream, upstream_lse)
@@ -346,7 +355,7 @@ def _walk(hidden, weight, bias, target, options, wanted, upstream=None, upstream
     """
     device, dtype, work = hidden.device, options.dtype, working_dtype(hidden)
     classes = len(weight)
-    with torch.autocast(device.type, enabled=False):
+    with torch.autocast(device.type, enabled=False) if _has_autocast(device.type) else nullcontext():
         rows = _Rows(hidden, target, options)
         w, b = _blas_ready(weight.to(dtype)), None if bias is None else bias.to(dtype)
         losses = torch.zeros(len(hidden), dtype=work, device=device)
@@ -426,8 +435,8 @@ class _Rows:
         self.number = self.valid.sum()
         self.y = torch.where(self.valid, target, 0).unsqueeze(1)
         self.selected = None
-        self.on_cpu = hidden.device.type == "cpu"  # elsewhere, to look at the targets is to wait for them
-        if self.on_cpu and not self.valid.all():
+        self.may_look = _may_look(hidden)
+        if self.may_look and not self.valid.all():
             self.selected = self.valid.nonzero().squeeze(1)
         self.count = len(hidden) if self.selected is None else len(self.selected)
 
@@ -439,10 +448,15 @@ class _Rows:
     def take(self, index):
         """Return (hidden, targets, mask or None): a mask is there where ignored rows could not be left out."""
         h = self.hidden[index].to(self.options.dtype)
-        if self.on_cpu:
+        if self.may_look:
             return h, self.y[index], None
         valid = self.valid[index]
         return torch.where(valid.unsqueeze(1), h, 0.0), self.y[index], valid  # 0 * NaN would be NaN
+
+
+def _may_look(x: torch.Tensor) -> bool:
+    """Whether Python may read values: an accelerator would have to finish all its work first."""
+    return x.device.type == "cpu"
 
 
 def _row_scale(rows, upstream, upstream_lse):

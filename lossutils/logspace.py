@@ -282,7 +282,7 @@ def logsumexp(a, axis=None, b=None, keepdims=False):
 
     logsumexp moves with its argument: lse(a + c) = lse(a) + c.
 
-    Accuracy: at most 4 ULP of max(|m|, result) in float32 and float64, and 4 ULP of the result whenever it is
+    Accuracy: at most 4 ULP of ``max(|m|, result)`` in float32 and float64, and 4 ULP of the result whenever it is
     not close to zero.  Near zero (for example ``a = [-log 2, -log 2]`` in float64) m and log1p(S) cancel;
     that is the conditioning of the function, not of the method.  With `b` of both signs the total itself may
     cancel. torch: differentiable in `a` and `b`, twice.
@@ -554,7 +554,7 @@ def log1mexp(x):
 
     References
     ----------
-    Mächler (2012), "Accurately computing log(1 - exp(-|a|))", R package Rmpfr.
+    Mächler (2012), "Accurately computing ``log(1 - exp(-|a|))``", R package Rmpfr.
 
     See Also
     --------

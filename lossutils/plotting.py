@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .labs import Run
 
 __all__ = [
+    "PAGE_COLOURS",
     "COLOURS",
     "DOTTED",
     "INK",
@@ -31,13 +32,29 @@ __all__ = [
     "use_book_style",
 ]
 
-COLOURS = ("#0b63b0", "#c2410c", "#0f7b55", "#8b3fa8", "#8a6100", "#5b6470")
+PAGE_COLOURS = {
+    "c1": "#0b63b0",
+    "c2": "#c2410c",
+    "c3": "#0f7b55",
+    "c4": "#8b3fa8",
+    "c5": "#8a6100",
+    "c6": "#5b6470",
+    "ink": "#1f2328",
+    "muted": "#57606a",
+    "grid": "#d8dee4",
+    "page": "#ffffff",
+    "bad": "#b42318",
+    "good": "#0f7b55",
+}
+"""The light values of the page's colour variables (``--compass-NAME`` in book/assets/compass.css)."""
+
+COLOURS = tuple(PAGE_COLOURS[name] for name in ("c1", "c2", "c3", "c4", "c5", "c6"))
 """The six series colours, in order; each has a contrast of at least 4.5 : 1 on white."""
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
 """A marker for each colour: the second cue of a series of points."""
 
-INK = "#1f2328"
+INK = PAGE_COLOURS["ink"]
 DOTTED = (0, (1, 1))
 """Colour and dash of a floor, which no other line has."""
 
@@ -45,6 +62,10 @@ DOTTED = (0, (1, 1))
 @contextmanager
 def style() -> Iterator[None]:
     """Draw with the book's figure style inside a ``with`` block and leave matplotlib's settings as they were.
+
+    Yields
+    ------
+    None
 
     Examples
     --------
@@ -155,6 +176,7 @@ def draw_training_runs(figure: Figure, runs: Sequence[Run], *, floor: float, win
         steps, losses = run.result[0].smoothed(min(window, len(run.result[0].losses)))
         colour = COLOURS[(run.number - 1) % len(COLOURS)]
         ax.plot(steps, losses, color=colour, linewidth=2.2 if newest else 1.2, alpha=1 if newest else 0.7)
-        direct_label(ax, steps[-1], losses[-1], f"run {run.number}", colour=colour)
+        above = 0 if newest else 8  # a short old run ends in the middle of a long new one
+        direct_label(ax, steps[-1], losses[-1], f"run {run.number}", colour=colour, offset=(5, above))
     floor_line(ax, floor)
     ax.set(xlabel="step", ylabel="training loss (nats/token)", ylim=(floor - 0.25, None))

@@ -35,10 +35,7 @@ class TokenMean:
 
         mean = sum_b nll_sum_b / sum_b n_tokens_b          perplexity = exp(mean)
 
-    Parameters
-    ----------
-    None
-        It starts with nothing counted.
+    It starts with nothing counted.
 
     Attributes
     ----------

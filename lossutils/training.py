@@ -81,6 +81,20 @@ def train(
         rate is not positive.
     FloatingPointError
         If the loss is not finite; the message names the step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lossutils import cross_entropy
+    >>> from lossutils.models import WindowModel
+    >>> text = np.array([0, 1, 2] * 50)
+    >>> history = train(WindowModel(3, context=1), cross_entropy, text, steps=60, learning_rate=2e-2)
+    >>> history.losses[0] > 1.0 > 0.3 > history.losses[-1]
+    True
+
+    See Also
+    --------
+    lossutils.models.WindowModel : a model in the layout that it expects.
     """
     ids = np.asarray(ids)
     if ids.ndim != 1 or ids.size < length:

@@ -107,7 +107,7 @@ SETTINGS = {
 HARMLESS: tuple[str, ...] = ()  # parts of console warnings that are not ours; none is known
 
 PATIENCE = 20_000  # milliseconds
-expect.set_options(timeout=PATIENCE)
+ERRORS = ".jp-Notebook [data-mime-type*=error], .jp-Notebook [data-mime-type*=stderr]"
 
 
 def write_settings(folder: Path) -> None:
@@ -126,6 +126,7 @@ def environment(home: Path) -> dict[str, str]:
         "JUPYTERLAB_SETTINGS_DIR": "settings",
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
         "IPYTHONDIR": "ipython",
+        "npm_config_cache": "npm",  # JupyterLab's language servers ask npm, where there is one, for its folder
     }
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "JPY_", "IPYTHON"))
@@ -249,27 +250,25 @@ def reading(jupyterlab: SimpleNamespace, chromium) -> Iterator[Reading]:
     page.on("websocket", lambda socket: opened.asked.add(urlsplit(socket.url).hostname))
     page.on("console", lambda message: complain(message.type, message.text))
     page.on("pageerror", lambda error: complain("pageerror", str(error)))
+    expect.set_options(timeout=PATIENCE)
     try:
         page.goto(f"{jupyterlab.url}doc/tree/small.ipynb?token={jupyterlab.token}")
-        # The menus are complete once the kernel is there.
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+        expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")  # before, Run does nothing
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        last = list(CELLS)[-1]
-        done = opened.cell(last).locator(".jp-InputPrompt")
-        expect(done, jupyterlab.log.read_text(errors="replace")).to_have_text(f"[{len(CELLS)}]:")
+        prompt = opened.cell(list(CELLS)[-1]).locator(".jp-InputPrompt")
+        expect(prompt.get_by_text(f"[{len(CELLS)}]:").or_(page.locator(ERRORS)).first).to_be_visible()
+        assert page.locator(ERRORS).all_inner_texts() == []
         yield opened
     finally:
+        expect.set_options(timeout=None)  # the default again, for the other files
         context.close()
 
 
 def test_every_cell_runs_in_order_without_an_error_or_a_warning(reading):
     prompts = reading.page.locator(".jp-CodeCell .jp-InputPrompt")
     expect(prompts).to_have_text([f"[{number}]:" for number in range(1, len(CELLS) + 1)])
-    trouble = reading.page.locator(
-        ".jp-Notebook [data-mime-type*=error], .jp-Notebook [data-mime-type*=stderr]"
-    )
-    expect(trouble).to_have_count(0)
+    expect(reading.page.locator(ERRORS)).to_have_count(0)
 
 
 @pytest.mark.parametrize("name", ["surprise", "forecast", "next_word"])
@@ -322,8 +321,8 @@ def test_a_mouse_drag_moves_a_figure_and_shows_the_value_that_it_computes(readin
     expect(reading.box("surprise")).not_to_have_value("0.9")  # while the button is still down
     mouse.up()
     expect(handle).not_to_have_class(re.compile("noUi-active"))
-    middle = reading.here["surprise"].stops["q"][45]
-    expect(reading.box("surprise")).to_have_value(re.compile(rf"^{str(middle)[:4]}|^0\.03"))
+    middle = reading.here["surprise"].stops["q"][44:47]  # of 91
+    expect(reading.box("surprise")).to_have_value(re.compile(f"^({'|'.join(f'{q:g}' for q in middle)})$"))
     reading.expect_readouts("surprise", q=float(reading.box("surprise").input_value()))
 
 

@@ -131,6 +131,9 @@ def cell_problems(cell, number: int, after, may_vary: dict[str, str]) -> Iterato
         yield f"has tags that are not allowed: {sorted(unknown)}"
     if BYPASS.search(source):
         yield "a comment in it would switch off the comparison"
+    if "hide-cell" in tags(cell) and not re.match(r"# Solution of \d+\.\d+\n", source):
+        # JupyterLab shows the first line of a folded cell
+        yield "is folded, and its first line is not '# Solution of N.M'"
     if "nbval-ignore-output" in tags(cell):
         if cell.get("id") not in may_vary:
             yield "its output is not compared, and MAY_VARY does not name it"

@@ -27,20 +27,10 @@ from fontTools import subset
 from lossutils.exercises.progress_file import Progress
 from lossutils.exercises.registry import chapters
 from lossutils.exercises.rendering import progress_html
+from lossutils.plotting import PAGE_COLOURS
 
-# The colours of lossutils/book.mplstyle, and the variable of book/assets/compass.css that each one becomes.
-FIGURE_COLOURS = {
-    "#0b63b0": "--compass-c1",
-    "#c2410c": "--compass-c2",
-    "#0f7b55": "--compass-c3",
-    "#8b3fa8": "--compass-c4",
-    "#8a6100": "--compass-c5",
-    "#5b6470": "--compass-c6",
-    "#1f2328": "--compass-ink",
-    "#57606a": "--compass-muted",
-    "#d8dee4": "--compass-grid",
-    "#ffffff": "--compass-page",
-}
+# The colours of a figure, and the variable of book/assets/compass.css that each one becomes.
+FIGURE_COLOURS = {value: f"--compass-{name}" for name, value in reversed(PAGE_COLOURS.items())}
 UNUSED_SCRIPTS = ("fontawesome.js", "design-tabs.js")
 MATHJAX_PARTS = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
 

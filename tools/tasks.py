@@ -23,6 +23,7 @@ TASKS = {
     "serve": "show the built book at http://127.0.0.1:8000",
     "lab": "open the chapters in JupyterLab",
     "refresh": "run the notebooks and store their outputs (one of them: NB=01)",
+    "bench": "measure accuracy, speed and memory, and renew the tables that the book shows",
     "lint": "check the code's style",
     "lock": "renew constraints.txt, the exact version of every package",
     "clean": "remove what was built (with --all the environment too)",
@@ -171,6 +172,17 @@ def _notebooks(names: Sequence[str]) -> list[Path]:
             )
         chosen += meant
     return chosen if names else every
+
+
+def task_bench() -> int:
+    """One process a script: what one has loaded or allocated must not touch what the other measures."""
+    python = environment.ensure()
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for script in ("accuracy.py", "speed_and_memory.py"):
+        command = [str(python), f"benchmarks/{script}", "--out", "benchmarks/results"]
+        if code := subprocess.run(command, cwd=ROOT, env=environ).returncode:
+            return code
+    return 0
 
 
 def task_lint(fix: bool) -> int:

@@ -83,6 +83,17 @@ def register(*exercises: Exercise, title: str = "", page: str = "") -> None:
 def temporary(*exercises: Exercise, title: str = "", page: str = "") -> Iterator[None]:
     """Register exercises for the length of a `with` block, as tests do; everything is put back after it.
 
+    Parameters
+    ----------
+    exercises : Exercise
+        What is registered.
+    title, page : str
+        As in `register`.
+
+    Yields
+    ------
+    None
+
     Examples
     --------
     >>> with temporary():

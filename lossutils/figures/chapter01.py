@@ -252,6 +252,6 @@ def predictor_lab(run: Callable, picture: Callable, *, floor: float) -> Lab:
         draw=lambda figure, runs: draw_training_runs(figure, runs, floor=floor),
         summary=lambda result: {"test loss": result[1], "exact KL": result[2], "it says": result[3]},
         picture=picture,
-        caption="The training loss of one run at the start settings. In a live kernel each run of yours is added.",
+        caption="Training losses: on the page one run at the start settings, in a live kernel your own runs.",
         description="A training curve that falls from 3.8 nats per token towards a dotted line, the floor at 1.445.",
     )
