@@ -322,7 +322,7 @@ def _positive(text: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0],
-        epilog="The default run takes about a quarter of an hour; --quick takes under a minute.",
+        epilog="The default run takes about 25 minutes; --quick takes about half a minute.",
     )
     parser.add_argument("--quick", action="store_true", help="small shapes: to see that it works")
     parser.add_argument(

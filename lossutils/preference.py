@@ -893,8 +893,8 @@ def kl_estimate(logp, logq, kind: str = "k3", *, reduction: str = "none"):
     above 88.7 (float32) and 709 (float64).  Mean over no samples is NaN, the sum 0.
 
     Accuracy: at most 4 ULP of the exact value for the numbers given, in float32 and float64, and the same for
-    the gradients in logp and logq.  ``exp(d) - d - 1`` is 0 for |d| <= 3e-4 in float32, and ``expm1(d) - d``
-    loses half the digits at 1e-4: here d is exact and a series is used for |d| <= 2.
+    the gradients in logp and logq.  ``exp(d) - d - 1`` is 0 for ``|d|`` <= 3e-4 in float32, and ``expm1(d) - d``
+    loses half the digits at 1e-4: here d is exact and a series is used for ``|d|`` <= 2.
 
     Examples
     --------

@@ -190,8 +190,8 @@ def _cell(error: float | None, most: int) -> tuple[str, int | None]:
     return str(digits), digits
 
 
-def break_it_lab(run: Callable, picture: Callable, algorithms: Sequence[str]) -> Lab:
-    """Errors on random rows: ``run(progress, algorithm, dtype, offset, spread, vocabulary, lead, seed)``, ascending."""
+def break_it_lab(run: Callable, algorithms: Sequence[str]) -> Lab:
+    """Errors on random rows: ``run(progress, algorithm, dtype, offset, spread, words, lead, seed)``, ascending."""
     return Lab(
         "break-the-loss",
         "Find an input that breaks it",
@@ -200,14 +200,13 @@ def break_it_lab(run: Callable, picture: Callable, algorithms: Sequence[str]) ->
             Choice("dtype", ["float64", "float32", "bfloat16"], "float32", label="type"),
             Number("offset", -1e7, 1e7, 0.0, step=1000.0, label="offset added to all logits"),
             Number("spread", 0.0, 30.0, 2.0, step=0.5, label="standard deviation of the logits"),
-            Number("vocabulary", 2, 5_000, 100, label="words in the vocabulary"),
+            Number("words", 2, 5_000, 100, label="words in the vocabulary"),
             Number("lead", -120.0, 40.0, 12.0, step=0.5, label="lead of the right word, in nats"),
             Number("seed", 0, 99, 0, label="seed"),
         ],
         run=run,
         draw=_draw_errors,
         summary=lambda found: {"median error": _percent(np.median(found)), "worst": _percent(found.max())},
-        picture=picture,
         caption="Relative errors of the loss on sixty random rows, the smallest first, at the start settings. In a "
         "live kernel each run of yours is added.",
         description="A rising curve of sixty relative errors between a millionth and one hundredth.",

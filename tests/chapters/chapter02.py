@@ -13,7 +13,11 @@ MAY_VARY = {
 }
 
 SOURCED = {
-    "0.2": "in the version number 0.2.8 of optax, which was run",
+    "4.14": "the mantissa of 4.14e-8, which the cell prints",
+    "11.9": "float32's step at 1, 2**-23 = 11.9e-8",
+    "4.75": "issue 1020 of optax",
+    "4.7477": "issue 1020 of optax",
+    "4.9904": "issue 1020 of optax",
 }
 
 
