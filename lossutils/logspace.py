@@ -61,7 +61,18 @@ def relative_exp(x: torch.Tensor, m: torch.Tensor, out: torch.Tensor | None = No
             # base does no harm, and exp2 takes half of exp's time on a CPU.
             return out.copy_(x).sub_(m.to(work)).mul_(_LOG2E).exp2_()
         torch.sub(x, m, out=out)
-        correction = _two_sum_error(x, m, out)
+        if x.device.type != "cpu" or out.amin() == -torch.inf or not torch.isfinite(m).all():
+            correction = _two_sum_error(x, m, out)
+        else:  # the same sum without its temporaries, which cost more than the arithmetic
+            rows = max(1, 2**15 // max(1, out[0].numel()))  # small scratch is kept in the cache and reused
+            scratch = torch.empty((2, rows, *out.shape[1:]), dtype=out.dtype)
+            for x_part, m_part, out_part in zip(x.split(rows), m.split(rows), out.split(rows), strict=True):
+                b, correction = scratch[:, : len(x_part)]
+                torch.sub(out_part, x_part, out=b)
+                torch.sub(out_part, b, out=correction)
+                torch.sub(x_part, correction, out=correction).sub_(b.add_(m_part))
+                out_part.exp_().addcmul_(out_part, correction)
+            return out
         return out.exp_().addcmul_(out, correction)
     if x.dtype != work:
         return (x.to(work) - m.to(work)).exp()

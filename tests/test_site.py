@@ -218,7 +218,7 @@ def test_right_and_typical_wrong_answers_get_on_the_page_what_python_says(exerci
     answers = [item.value for item in exercise.wrong] + [exercise.answer]
     for answer in answers:
         if exercise.kind == "number":
-            typed = f"{float(answer):.6f}"
+            typed = f"{float(answer):.10g}"
             card.get_by_role("textbox").fill(typed)
         else:
             typed = answer

@@ -8,8 +8,8 @@ What it changes, and why:
 - a figure of a notebook is put *into* the page as inline SVG with the theme's colour variables, so that it is readable
   in light and dark, searchable, and scales with the column; its alternative text becomes its accessible name;
 - `<compass-progress>` is filled with the book's exercises, so that it can list them;
-- what the theme leaves unsaid to assistive technology is said: a code cell's scroll area can be reached by keyboard,
-  the sidebar is a landmark, and the bibliography has no roles that its parts contradict.
+- what the theme leaves unsaid to assistive technology is said: what scrolls can be reached by keyboard, an arrow
+  of the contents has a name, the sidebar is a landmark, and the bibliography has no roles that its parts contradict.
 """
 
 from __future__ import annotations
@@ -97,9 +97,11 @@ def keep_icons(font_file: Path, codes: set[int]) -> None:
 def finish_page(html: str, page: Path) -> str:
     """All that is done to one written page. Doing it twice changes nothing."""
     soup = BeautifulSoup(html, "html.parser")
-    unused = UNUSED_SCRIPTS if soup.select_one(".math") else (*UNUSED_SCRIPTS, *MATHJAX_PARTS)
-    for script in soup.find_all("script", src=True):
-        if any(name in script["src"] for name in unused):
+    unused = (
+        UNUSED_SCRIPTS if soup.select_one(".math") else (*UNUSED_SCRIPTS, *MATHJAX_PARTS, "window.MathJax")
+    )
+    for script in soup.find_all("script"):
+        if any(name in script.get("src", "") + (script.string or "")[:40] for name in unused):
             script.decompose()
     first = soup.select_one("article p")
     if soup.head and first and not soup.head.find("meta", attrs={"name": "description"}):
@@ -111,8 +113,13 @@ def finish_page(html: str, page: Path) -> str:
             source.read_text(encoding="utf8"), alt=image.get("alt", ""), prefix=f"f{number}"
         )
         image.replace_with(figure)
-    for scroller in soup.select("div.highlight > pre"):
+    for scroller in soup.select("div.highlight > pre, article table"):
         scroller["tabindex"] = "0"
+    for toggle in soup.select("li > details > summary"):  # the arrow that unfolds a part of the contents
+        if not toggle.get_text(strip=True):
+            toggle["aria-label"] = (
+                f"Sections of {toggle.find_parent('li').find('a').get_text(' ', strip=True)}"
+            )
     for entry in soup.select(".citation-list, [role=doc-biblioentry]"):
         entry.attrs.pop("role", None)
     if sidebar := soup.find(id="pst-primary-sidebar"):

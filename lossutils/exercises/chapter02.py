@@ -88,9 +88,9 @@ def _overflowing_margin_loss(d):
 
 MARGINS = [(np.array([0.0, 2.0, -3.0, 17.0, -200.0], dtype=np.float32),)]
 
-# 2.8: the gradient of −log(p + ε) at the right word's logit.
-P_TINY, EPSILON = 1e-12, 1e-9
-clipped_gradient = -P_TINY * (1 - P_TINY) / (P_TINY + EPSILON)
+# 2.8: the gradient of −log(p + δ) at the right word's logit.
+P_TINY, DELTA = 1e-12, 1e-9
+clipped_gradient = -P_TINY * (1 - P_TINY) / (P_TINY + DELTA)
 
 register(
     Exercise(
@@ -379,19 +379,19 @@ register(
     ),
     Exercise(
         key="2.8",
-        title="What the ε leaves over",
+        title="What the constant leaves over",
         answer=clipped_gradient,
         tolerance="1%",
         wrong=[
             Misconception(
-                "without the ε",
+                "without the constant",
                 P_TINY - 1,
-                "This is the gradient of the exact loss, p − 1, practically −1. The ε has taken nearly all of "
+                "This is the gradient of the exact loss, p − 1, practically −1. The constant has taken nearly all of "
                 "it away. By how much?",
             ),
             Misconception(
                 "derivative by p",
-                -1 / (P_TINY + EPSILON),
+                -1 / (P_TINY + DELTA),
                 "This is the derivative with respect to the probability. Multiply by the derivative of p with "
                 "respect to the logit, p(1 − p).",
             ),
@@ -404,13 +404,13 @@ register(
             Misconception(
                 "only p",
                 -P_TINY,
-                "You left out the division by p + ε, which is about 1e-9.",
+                "You left out the division by p + δ, which is about 1e-9.",
             ),
         ],
         hints=[
-            "Chain rule: the derivative of −log(p + ε) by p, times the derivative of p by the logit.",
-            "The second one is p(1 − p). Together: −p(1 − p)/(p + ε).",
-            "About −p/ε.",
+            "Chain rule: the derivative of −log(p + δ) by p, times the derivative of p by the logit.",
+            "The second one is p(1 − p). Together: −p(1 − p)/(p + δ).",
+            "About −p/δ.",
         ],
         praise="A thousandth of the pull that the exact loss would give, on a word that the model has nearly "
         "ruled out.",

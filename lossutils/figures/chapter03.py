@@ -121,7 +121,7 @@ def smoothing(compute: Callable[..., Mapping]) -> Explorable:
             Readout("nll_there", "the true NLL there", "nats"),
         ],
         digits=4,
-        caption="The smoothed loss never reaches zero, and it punishes more certainty than 1 − ε + ε/V.",
+        caption="With ε above 0 the smoothed loss cannot reach zero, and it punishes more certainty than 1 − ε + ε/V.",
         description=(
             "Two curves over q. The negative log-likelihood falls to 0 at q = 1. The smoothed loss lies above it for "
             "large q, has its lowest point a little left of 1 and rises again."
@@ -136,9 +136,11 @@ def two_rules(histories: Mapping[str, Sequence[History]], floor: float) -> None:
         for history in runs:
             steps, loss = history.smoothed(20)
             ax.plot(steps, loss, color=COLOURS[which], linewidth=1.1, linestyle=("-", "--")[which], alpha=0.8)
-        place = 3 + 3 * which
-        highest = max(history.smoothed(20)[1][place] for history in runs)
-        direct_label(ax, steps[place], highest, rule, colour=COLOURS[which], offset=(8, 14))
+        edge, place, away = (min, 2, (0, -18)) if which == 0 else (max, 5, (10, 18))
+        level = edge(
+            history.smoothed(20)[1][place] for history in runs
+        )  # below the one bundle, above the other
+        direct_label(ax, steps[place], level, rule, colour=COLOURS[which], offset=away, ha="center")
     floor_line(ax, floor)
     ax.set(xlabel="step", ylabel="reported loss (nats/token)", ylim=(floor - 0.2, 3.2))
     plt.show()
@@ -150,9 +152,11 @@ def drift(levels: Mapping[float, np.ndarray]) -> None:
     for which, (factor, runs) in enumerate(levels.items()):
         for run in runs:
             ax.plot(run, color=COLOURS[which], linewidth=1.1, linestyle=("-", "--", "-.")[which])
-        name = f"factor {factor:g}"
+        away = (12, -13, 22)[which]  # above, below, and above a line that still falls
+        at = int(0.7 * runs.shape[1])
+        level = runs[:, at].mean()
         direct_label(
-            ax, 0.55 * runs.shape[1], runs[:, -1].mean(), name, colour=COLOURS[which], offset=(0, 11)
+            ax, at, level, f"factor {factor:g}", colour=COLOURS[which], offset=(0, away), ha="center"
         )
     ax.set(xlabel="step", ylabel="mean log-sum-exp (nats)", ylim=(-1, 31))
     plt.show()
