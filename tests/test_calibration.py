@@ -8,6 +8,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from backends import BACKENDS, DEVICES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,11 +17,6 @@ from lossutils.information import entropy
 
 INF, NAN = math.inf, math.nan
 BAR = 4.0
-BACKENDS = {"numpy": np.asarray, "torch": lambda x: torch.as_tensor(np.asarray(x))}
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
-]
 SCORES = {"brier": brier_score, "log": log_score, "spherical": spherical_score}
 backend = pytest.mark.parametrize("make", BACKENDS.values(), ids=BACKENDS.keys())
 precision = pytest.mark.parametrize("dtype", ["float32", "float64"])

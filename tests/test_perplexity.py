@@ -8,6 +8,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from backends import BACKENDS, DEVICES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,11 +16,6 @@ from lossutils.perplexity import bits_per_byte, bits_per_token, perplexity
 
 INF, NAN = math.inf, math.nan
 BAR = 4.0
-BACKENDS = {"numpy": np.asarray, "torch": lambda x: torch.as_tensor(np.asarray(x))}
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
-]
 FUNCTIONS = {"perplexity": perplexity, "bits_per_byte": bits_per_byte, "bits_per_token": bits_per_token}
 backend = pytest.mark.parametrize("make", BACKENDS.values(), ids=BACKENDS.keys())
 precision = pytest.mark.parametrize("dtype", ["float32", "float64"])

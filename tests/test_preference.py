@@ -9,6 +9,7 @@ import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import BACKENDS, DEVICES
 from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import exp, expm1, log, log1p, mpf
@@ -27,11 +28,6 @@ from lossutils.preference import (
 
 INF, NAN = math.inf, math.nan
 BAR = 4.0
-BACKENDS = {"numpy": np.asarray, "torch": lambda x: torch.as_tensor(np.asarray(x))}
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
-]
 # every loss with every smoothing worth a look
 VARIANTS = [
     *((kind, 0.0) for kind in LOSS_TYPES if kind != "exo_pair"),
