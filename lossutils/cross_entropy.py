@@ -26,6 +26,7 @@ import torch
 from lossutils import _checks
 from lossutils.logspace import (
     log_softmax,
+    max_and_relative_exp,
     numpy_tail_sum,
     quick_tail_sum,
     relative_exp,
@@ -397,8 +398,7 @@ def _row_scale(upstream, denominator, options, shape, device, work):
 
 def _index_block(z, y, row_weight, options, buffer, scale, out):
     """Return the weighted losses (r, 1, d) of class indices; write the gradient to ``out`` if given."""
-    m = z.amax(1, keepdim=True)
-    e_all = relative_exp(z, m, buffer)
+    m, e_all = max_and_relative_exp(z, 1, buffer)
     e = e_all.gather(1, y)
     e_all.scatter_(1, y, 0.0)
     ones = 0
@@ -416,7 +416,6 @@ def _index_block(z, y, row_weight, options, buffer, scale, out):
     # y an argmax: the sum is 1 + S and log1p keeps a small S.  Otherwise S >= 1, and the gap dwarfs any
     # rounding.
     log_total = torch.where(e == 1, torch.log1p(s), torch.log(total))
-    m = m.to(s.dtype)
     loss = log_total + (m - z.gather(1, y))
     lse = m + log_total if options.z_loss else None
     if options.z_loss:
@@ -454,7 +453,7 @@ def _dense_block(z, t, w, options, buffer, scale, out):
             coefficients.mul_(column)
         coefficients.scatter_add_(1, t, (1 - eps) * row_weight)
     m, top, e, s = quick_tail_sum(z, 1, buffer)
-    m, total, log_total = m.to(work), 1 + s, torch.log1p(s)
+    total, log_total = 1 + s, torch.log1p(s)
     share = coefficients.sum(1, keepdim=True)
     gap = torch.empty_like(buffer)
     torch.sub(m, z, out=gap)

@@ -57,23 +57,22 @@ def relative_exp(x: torch.Tensor, m: torch.Tensor, out: torch.Tensor | None = No
     work = working_dtype(x)
     if out is not None:
         if x.dtype != work:
-            # The widened difference is exact to far below one unit of x, so the extra rounding of a change of
-            # base does no harm, and exp2 takes half of exp's time on a CPU.
-            return out.copy_(x).sub_(m.to(work)).mul_(_LOG2E).exp2_()
+            return _widened_exp(out.copy_(x), m.to(work))
         torch.sub(x, m, out=out)
-        if x.device.type != "cpu" or out.amin() == -torch.inf or not torch.isfinite(m).all():
-            correction = _two_sum_error(x, m, out)
-        else:  # the same sum without its temporaries, which cost more than the arithmetic
-            rows = max(1, 2**15 // max(1, out[0].numel()))  # small scratch is kept in the cache and reused
-            scratch = torch.empty((2, rows, *out.shape[1:]), dtype=out.dtype)
-            for x_part, m_part, out_part in zip(x.split(rows), m.split(rows), out.split(rows), strict=True):
-                b, correction = scratch[:, : len(x_part)]
-                torch.sub(out_part, x_part, out=b)
-                torch.sub(out_part, b, out=correction)
-                torch.sub(x_part, correction, out=correction).sub_(b.add_(m_part))
-                out_part.exp_().addcmul_(out_part, correction)
-            return out
-        return out.exp_().addcmul_(out, correction)
+        if x.device.type != "cpu" or not torch.isfinite(m).all():
+            return out.exp_().addcmul_(out, _two_sum_error(x, m, out))
+        # The same sum without its temporaries, which cost more than the arithmetic: scratch that stays in the cache.
+        rows = max(1, 2**15 // max(1, out[0].numel()))
+        scratch = torch.empty((2, rows, *out.shape[1:]), dtype=out.dtype)
+        for x_part, m_part, out_part in zip(x.split(rows), m.split(rows), out.split(rows), strict=True):
+            b, correction = scratch[:, : len(x_part)]
+            torch.sub(out_part, x_part, out=b)
+            torch.sub(out_part, b, out=correction)
+            torch.sub(x_part, correction, out=correction).sub_(b.add_(m_part))
+            if out_part.amin() == -torch.inf:  # a masked logit: -inf less -inf is no number, its term is 0
+                correction.nan_to_num_(nan=0.0)
+            out_part.exp_().addcmul_(out_part, correction)
+        return out
     if x.dtype != work:
         return (x.to(work) - m.to(work)).exp()
     difference = x - m
@@ -81,6 +80,24 @@ def relative_exp(x: torch.Tensor, m: torch.Tensor, out: torch.Tensor | None = No
         correction = _two_sum_error(x, m, difference)
     e = difference.exp()
     return e + e * correction
+
+
+def _widened_exp(wide: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
+    """Return exp(wide - m) in place, for half precision that was widened.
+
+    The difference is exact to far below one unit of the narrow type, so the extra rounding of a change of base does no
+    harm, and exp2 takes half of exp's time on a CPU.
+    """
+    return wide.sub_(m).mul_(_LOG2E).exp2_()
+
+
+def max_and_relative_exp(x: torch.Tensor, dim: int, out: torch.Tensor):
+    """Return (m, exp(x - m)) with the maximum along ``dim``, m in the working dtype, the rest written to ``out``."""
+    if x.dtype == out.dtype:
+        m = x.amax(dim, keepdim=True)
+        return m, relative_exp(x, m, out)
+    m = out.copy_(x).amax(dim, keepdim=True)  # of the wide copy: four times as fast as of the narrow original
+    return m, _widened_exp(out, m)
 
 
 def _two_sum_error(x, m, difference):
@@ -127,8 +144,7 @@ def quick_tail_sum(x: torch.Tensor, dim: int, out: torch.Tensor):
     Then S = sum(E) - 1 is already accurate and three passes are saved.  It looks at values, so on an
     accelerator, where that means waiting, it always takes the careful way.
     """
-    m = x.amax(dim, keepdim=True)
-    e = relative_exp(x, m, out)
+    m, e = max_and_relative_exp(x, dim, out)
     if x.device.type == "cpu":
         s = e.sum(dim, keepdim=True) - 1
         # the subtraction costs 2**-53 / S: nothing for float32 above 1e-6, half a unit for float64 above 1

@@ -116,3 +116,14 @@ def bregman_kl(p, q) -> object:
 def entropy(p) -> object:
     with mpmath.workdps(DIGITS):
         return -mpmath.fsum(v * mpmath.log(v) for v in exact(p) if v)
+
+
+def torch_samples(name: str) -> list:
+    """Return the float64 inputs on which torch tests its own function ``name``, the same at every call."""
+    import torch
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    (operation,) = (op for op in op_db if op.name == name and not op.variant_test_name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return list(operation.sample_inputs("cpu", torch.float64, requires_grad=False))

@@ -10,6 +10,7 @@ import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import BACKENDS, DEVICES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +20,6 @@ from lossutils.information import entropy
 INF = math.inf
 NAN = math.nan
 BAR = 4.0
-BACKENDS = {"numpy": np.asarray, "torch": lambda x: torch.as_tensor(np.asarray(x))}
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
-]
 backend = pytest.mark.parametrize("make", BACKENDS.values(), ids=BACKENDS.keys())
 precision = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -282,6 +278,22 @@ def test_loss_and_gradient_agree_with_torch(shape, kind, weighted, ignore, smoot
     )
     np.testing.assert_allclose(plain, want.detach().numpy(), rtol=1e-12, atol=1e-13)
     assert np.shape(plain) == tuple(want.shape)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_torchs_own_sample_inputs_give_the_loss_and_gradient_of_torch(smoothing):
+    samples = oracles.torch_samples("nn.functional.cross_entropy")
+    assert len(samples) > 20
+    for sample in samples:
+        (target,), options = sample.args, {**sample.kwargs, "label_smoothing": smoothing}
+        if target.is_floating_point():  # torch draws numbers there; we take distributions
+            target = torch.softmax(target, dim=1)
+        ours, theirs = sample.input.clone().requires_grad_(), sample.input.clone().requires_grad_()
+        got, want = cross_entropy(ours, target, **options), F.cross_entropy(theirs, target, **options)
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12, equal_nan=True)
+        upstream = randn(*want.shape, seed=9)
+        (a,), (b,) = torch.autograd.grad(got, ours, upstream), torch.autograd.grad(want, theirs, upstream)
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])

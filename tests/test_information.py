@@ -8,6 +8,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from backends import BACKENDS, DEVICES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
@@ -22,11 +23,6 @@ from lossutils.information import (
 )
 
 INF = math.inf
-BACKENDS = {"numpy": np.asarray, "torch": lambda x: torch.as_tensor(np.asarray(x))}
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
-]
 backend = pytest.mark.parametrize("make", BACKENDS.values(), ids=BACKENDS.keys())
 precision = pytest.mark.parametrize("dtype", ["float32", "float64"])
 SUM_OFF = {"float64": 1e-6, "float32": 1e-5, "float16": 5e-3}

@@ -12,6 +12,7 @@ import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from backends import DEVICES
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,10 +22,6 @@ from lossutils.linear_cross_entropy import linear_cross_entropy
 
 INF, NAN = math.inf, math.nan
 REDUCTIONS = ("mean", "sum", "none")
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
-]
 on_each_device = pytest.mark.parametrize("device", DEVICES)
 each_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 

@@ -9,6 +9,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from backends import BACKENDS, DEVICES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
@@ -17,11 +18,6 @@ from lossutils.logspace import log1mexp, log_expit, log_softmax, logsumexp, soft
 
 INF = math.inf
 NAN = math.nan
-BACKENDS = {"numpy": np.asarray, "torch": lambda x: torch.as_tensor(np.asarray(x))}
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
-]
 BAR = 4.0
 
 backend = pytest.mark.parametrize("make", BACKENDS.values(), ids=BACKENDS.keys())

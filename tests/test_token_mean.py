@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from backends import DEVICES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,10 +21,6 @@ from lossutils.cross_entropy import cross_entropy
 from lossutils.token_mean import TokenMean
 
 INF, NAN = math.inf, math.nan
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
-]
 batches = st.lists(st.tuples(st.floats(0, 1e9), st.integers(1, 10**6)), min_size=1, max_size=30)
 
 
