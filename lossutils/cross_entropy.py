@@ -306,11 +306,14 @@ class _CrossEntropy(torch.autograd.Function):
         return grad, None, None, None, None
 
 
+_BLOCK = 2**19  # elements: a cache holds them, and they outweigh the calls that handle them
+
+
 def _blocks(rows: int, classes: int, depth: int, device: torch.device):
-    """Yield (row slice, depth slice) so that a block of float64 stays in cache, or fills an accelerator."""
+    """Yield (row slice, depth slice): a block fits a CPU's cache, or fills an accelerator."""
     if rows == 0 or depth == 0:
         return
-    budget = 2**17 * torch.get_num_threads() if device.type == "cpu" else 2**24
+    budget = _BLOCK * torch.get_num_threads() if device.type == "cpu" else 2**24
     if classes * depth <= budget:
         step = max(1, budget // (classes * depth))
         for start in range(0, rows, step):
