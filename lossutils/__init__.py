@@ -4,11 +4,16 @@ The functions here take NumPy arrays and torch tensors alike. Losses are in nats
 *The Compass of Training* derives each of them; the modules beside them hold what the chapters demonstrate with:
 
 - `lossutils.worlds`: a small language whose entropy is exactly known
-- `lossutils.models`, `lossutils.training`: models small enough to train in a chapter, and their training loop
+- `lossutils.text`, `lossutils.tokenizing`: real text, and tokenizers for it
+- `lossutils.models`, `lossutils.training`, `lossutils.checkpoints`: models small enough to train in a chapter
+- `lossutils.windows`, `lossutils.intervals`: a long text scored, and how sure the number is
+- `lossutils.coding`: a text as a file as small as the loss says
+- `lossutils.huggingface`, `lossutils.cli`: other people's models, and the command line
 - `lossutils.explore`, `lossutils.labs`, `lossutils.exercises`: what the reader moves, runs and answers
 - `lossutils.plotting`: the book's figure style
 """
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from .calibration import brier_score, expected_calibration_error, log_score, spherical_score
@@ -40,6 +45,25 @@ try:
 except PackageNotFoundError:  # used from a folder, not installed
     __version__ = "0+unknown"
 
+# Imported at first use: they bring scipy's statistics along, which takes as long as all the rest.
+_AT_FIRST_USE = {
+    "compare_models": "intervals",
+    "perplexity_interval": "intervals",
+    "score_text": "windows",
+    "sliding_window_nll": "windows",
+}
+
+
+def __getattr__(name: str):
+    if name in _AT_FIRST_USE:
+        return getattr(import_module(f".{_AT_FIRST_USE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 __all__ = [
     "TokenMean",
     "bits_per_byte",
@@ -47,6 +71,7 @@ __all__ = [
     "bits_to_nats",
     "bradley_terry_loss",
     "brier_score",
+    "compare_models",
     "cross_entropy",
     "distribution_cross_entropy",
     "dpo_loss",
@@ -64,8 +89,11 @@ __all__ = [
     "nats_to_bits",
     "orpo_loss",
     "perplexity",
+    "perplexity_interval",
+    "score_text",
     "sequence_logprobs",
     "simpo_loss",
+    "sliding_window_nll",
     "softmax",
     "spherical_score",
     "surprisal",

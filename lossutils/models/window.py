@@ -1,19 +1,18 @@
-"""Models small enough to train inside a chapter, behind one interface: token ids in, next-token logits out."""
+"""The neural n-gram: a network that sees the last few tokens and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .logspace import softmax
+from ._interface import CausalModule, readable_ids, sizes
 
-__all__ = ["WindowModel", "generate"]
+__all__ = ["WindowModel"]
 
 
-class WindowModel(nn.Module):
+class WindowModel(CausalModule):
     r"""Predict the next token from the last few ones: embeddings side by side, one hidden layer, logits.
 
     The neural language model of Bengio et al. (2003) without its direct connections. What it cannot see, it cannot use:
@@ -61,13 +60,9 @@ class WindowModel(nn.Module):
     def __init__(
         self, vocab_size: int, context: int, *, width: int = 128, embedding: int = 24, seed: int = 0
     ):
-        super().__init__()
-        for name, value in {
-            "vocab_size": vocab_size, "context": context, "width": width, "embedding": embedding
-        }.items():  # fmt: skip
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        self.vocab_size, self.context = vocab_size, context
+        sizes(vocab_size=vocab_size, context=context, width=width, embedding=embedding)
+        super().__init__(vocab_size, context)
+        self.width, self.embedding, self.seed = width, embedding, seed
         generator = torch.Generator().manual_seed(seed)
         self.embed = nn.Parameter(torch.randn(vocab_size + 1, embedding, generator=generator))
         self.hidden_weight = nn.Parameter(
@@ -78,54 +73,29 @@ class WindowModel(nn.Module):
         self.out_weight = nn.Parameter(torch.randn(vocab_size, width, generator=generator) * 0.1 / width**0.5)
         self.out_bias = nn.Parameter(torch.zeros(vocab_size))
 
+    @property
+    def config(self) -> dict[str, int]:
+        """The arguments that rebuild the model, weights apart: ``WindowModel(**model.config)``."""
+        names = ("vocab_size", "context", "width", "embedding", "seed")
+        return {name: int(getattr(self, name)) for name in names}
+
     def forward(self, ids: Tensor) -> Tensor:
-        """Logits (..., T, V): position t predicts ids[..., t] from the ``context`` tokens before it."""
-        padding = ids.new_full((*ids.shape[:-1], self.context), self.vocab_size)
-        windows = torch.cat([padding, ids], dim=-1)[..., :-1].unfold(-1, self.context, 1)
+        """Logits (..., T, V) for ids (..., T): position t predicts ids[..., t] from the `context` tokens before it."""
+        return super().forward(ids)
+
+    def next_token_logits(self, ids: Tensor) -> Tensor:
+        """Logits (..., T, V) for ids (..., T), which may contain `start_id`: position t predicts token t + 1."""
+        readable_ids("ids", ids, self.vocab_size)
+        padding = ids.new_full((*ids.shape[:-1], self.context), self.start_id)
+        windows = torch.cat([padding, ids], dim=-1).unfold(-1, self.context, 1)[..., 1:, :]
         features = self.embed[windows].flatten(-2)
         hidden = torch.relu(nn.functional.linear(features, self.hidden_weight, self.hidden_bias))
         return nn.functional.linear(hidden, self.out_weight, self.out_bias)
 
+    def window_start(self, position: int) -> int:
+        """Index in a text of the oldest token that the model sees when it predicts the one at `position`."""
+        return max(0, position - self.context)
 
-@torch.no_grad()
-def generate(
-    model: nn.Module, n_tokens: int, rng: np.random.Generator, *, prompt: Sequence[int] = ()
-) -> np.ndarray:
-    """Sample a text from a model, one token at a time.
-
-    Parameters
-    ----------
-    model : torch module
-        Maps ids (1, T) to logits (1, T, V), position t predicting token t from those before it.
-    n_tokens : int
-        How many tokens to sample, at least 1.
-    rng : numpy Generator
-        The source of chance.
-    prompt : sequence of int, optional
-        Token ids that the sample continues; they are not returned.
-
-    Returns
-    -------
-    int64 array of shape (n_tokens,)
-
-    Raises
-    ------
-    ValueError
-        If ``n_tokens`` is less than 1.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from lossutils.models import WindowModel, generate
-    >>> generate(WindowModel(46, 2), 3, np.random.default_rng(0)).shape
-    (3,)
-    """
-    if n_tokens < 1:
-        raise ValueError(f"n_tokens is {n_tokens}; it must be at least 1")
-    ids = list(prompt)
-    for _ in range(n_tokens):
-        # The last position's input is a placeholder: no logit at a position looks at its own token.
-        logits = model(torch.tensor([[*ids, 0]]))[0, -1]
-        p = softmax(logits.double()).numpy()
-        ids.append(int(rng.choice(p.size, p=p / p.sum())))
-    return np.array(ids[len(prompt) :], dtype=np.int64)
+    def _windows(self, n: int) -> Iterator[tuple[int, int, int]]:
+        for first in range(0, n, 1024):
+            yield self.window_start(first), first, min(first + 1024, n)
