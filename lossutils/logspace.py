@@ -60,7 +60,8 @@ def relative_exp(x: torch.Tensor, m: torch.Tensor, out: torch.Tensor | None = No
             return _widened_exp(out.copy_(x), m.to(work))
         torch.sub(x, m, out=out)
         if x.device.type != "cpu" or not torch.isfinite(m).all():
-            return out.exp_().addcmul_(out, _two_sum_error(x, m, out))
+            correction = _two_sum_error(x, m, out)  # of the difference, which exp_ overwrites
+            return out.exp_().addcmul_(out, correction)
         # The same sum without its temporaries, which cost more than the arithmetic: scratch that stays in the cache.
         rows = max(1, 2**15 // max(1, out[0].numel()))
         scratch = torch.empty((2, rows, *out.shape[1:]), dtype=out.dtype)

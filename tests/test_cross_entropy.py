@@ -455,6 +455,27 @@ def test_no_gradient_is_computed_when_nobody_asks():
         assert cross_entropy(logits.requires_grad_(), target).grad_fn is None
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("target", ["index", "probabilities", "smoothed"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_a_row_that_is_no_number_leaves_the_other_rows_alone(bad, dtype, target, device):
+    z = randn(6, 5, dtype=dtype).to(device)
+    z[2] = bad
+    y = torch.tensor([0, 1, 2, 3, 4, 0], device=device)
+    if target == "probabilities":
+        y = torch.softmax(randn(6, 5, seed=1).to(device), 1)
+    options = {"label_smoothing": 0.1 if target == "smoothed" else 0.0, "reduction": "none"}
+    others = [0, 1, 3, 4, 5]
+    with_it, without = z.clone().requires_grad_(), z[others].clone().requires_grad_()
+    got = cross_entropy(with_it, y, **options)
+    want = cross_entropy(without, y[others], **options)
+    torch.testing.assert_close(got[others], want, rtol=1e-6 if dtype != torch.float64 else 1e-14, atol=0)
+    (a,) = grad_of(got[others].sum(), with_it)
+    (b,) = grad_of(want.sum(), without)
+    torch.testing.assert_close(a[others], b, rtol=1e-2 if dtype == torch.bfloat16 else 1e-6, atol=1e-12)
+
+
 def test_ignored_rows_get_exactly_no_gradient_even_from_nan_logits_or_an_infinite_upstream():
     logits, target = case((4, 5), "hard")
     logits[1], target[1] = NAN, -100
