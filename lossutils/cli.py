@@ -1,4 +1,4 @@
-"""The command line: ``lossutils perplexity TEXT MODEL``, also as ``python -m lossutils``.
+"""The command line: ``lossutils perplexity TEXT MODEL``, ``lossutils diagnose LOG``; also ``python -m lossutils``.
 
 A mistake of the reader's, such as a file that is missing, ends with one line on stderr that says what to do, and
 with exit code 2.  The output goes to stdout, the progress bar to stderr if that is a terminal.
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 import lossutils
+from lossutils._cli_diagnose import add_diagnose
 from lossutils.checkpoints import load_model
 from lossutils.huggingface import BOS, DTYPES, load_causal_lm
 from lossutils.intervals import METHODS, MIN_GROUPS, perplexity_interval
@@ -405,6 +406,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lossutils {lossutils.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_perplexity(commands)
+    add_diagnose(commands)
     return parser
 
 
