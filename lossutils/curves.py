@@ -249,12 +249,12 @@ def diagnose(run: Run, *, bigger: Run | None = None) -> Diagnosis:
     than tokens leave the loss as it is (the clinic's "mean of means").
 
     The noise of one loss is estimated from second differences (median, so that jumps don't count):
-    ``sd = median |x[t + 1] - 2 x[t] + x[t - 1]| / (0.6745 √6)``. Losses that were smoothed before they were recorded look
-    less noisy than they are; where levels are compared, block means guard against that.
+    ``sd = median |x[t + 1] - 2 x[t] + x[t - 1]| / (0.6745 √6)``. Losses that were smoothed before they were recorded
+    look less noisy than they are; where levels are compared, block means guard against that.
 
-    The thresholds were chosen on the known world. ``book/experiments/clinic_rates.py`` measures how often they are right
-    on seeds, models and a text that were not used to choose them. Until its table stands in the book, take a finding
-    as a question to look into.
+    The thresholds were chosen on the known world. ``book/experiments/clinic_rates.py`` measures how often they are
+    right on seeds, models and a text that were not used to choose them. Until its table stands in the book, take a
+    finding as a question to look into.
 
     Examples
     --------

@@ -82,7 +82,8 @@ def brier_loss(
 
     Accuracy against exact values: at most 1 ULP in float32 and 8 ULP in float64, for the loss and its gradient at the
     target, at any offset and gap.  ``((softmax(z) - onehot)**2).sum()`` is half of that in float32 from a gap of 17
-    on, where 1 - p_y comes out as 0.  The gradient at another class is within 8 ULP of 2 p_j: it may be a difference of such numbers.
+    on, where 1 - p_y comes out as 0.  The gradient at another class is within 8 ULP of 2 p_j: it may be a difference
+    of such numbers.
     torch: differentiable twice.
 
     Examples
