@@ -28,8 +28,8 @@ import torch
 
 from ._checks import as_integer
 from .information import nats_to_bits
-from .logspace import log_softmax, logsumexp, softmax
-from .models import GPT, LanguageModel, NGramModel
+from .logspace import logsumexp, softmax
+from .models import GPT, LanguageModel, NGramModel, Reader
 from .worlds import KnownWorld
 
 __all__ = ["CompressedIds", "FileAccount", "compress", "compress_file", "decompress", "decompress_file"]
@@ -455,13 +455,13 @@ def _encode(model, ids: np.ndarray) -> tuple[bytes, float, float]:
     with _one_thread():
         reader = _reader(model)
         for token in ids.tolist():
-            log_p = reader.predict()
+            log_p = reader.log_probs()
             parts = _share_out(log_p)
             ideal.append(-log_p[token])
             rounded.append(PRECISION - math.log2(parts[token]))
             if parts.size > 1:  # the only token there is needs no bits
                 encoder.encode(token, _coder_model(stream, parts))
-            reader.read(token)
+            reader.append(token)
     # Big-endian: a word's bytes then stand in the order of their weight, and zeros at the end may be left out.
     payload = encoder.get_compressed().astype(">u4").tobytes().rstrip(b"\0")
     return payload, float(nats_to_bits(math.fsum(ideal))), math.fsum(rounded)
@@ -475,7 +475,7 @@ def _decode(model, payload: bytes, n_tokens: int) -> np.ndarray:
     with _one_thread():
         reader = _reader(model)
         for t in range(n_tokens):
-            parts = _share_out(reader.predict())
+            parts = _share_out(reader.log_probs())
             token = 0
             if parts.size > 1:
                 try:
@@ -485,7 +485,7 @@ def _decode(model, payload: bytes, n_tokens: int) -> np.ndarray:
                         f"data cannot come from this model: token {t} of {n_tokens} fits no probability"
                     ) from error
             ids[t] = token
-            reader.read(token)
+            reader.append(token)
     return ids
 
 
@@ -531,37 +531,16 @@ class _PrefixReader:
         self.ids = np.zeros(64, dtype=np.int64)  # grows by doubling: no copy of the text for each token
         self.seen = model.order - 1 if isinstance(model, NGramModel) else None
 
-    def predict(self) -> np.ndarray:
+    def log_probs(self) -> np.ndarray:
         begin = 0 if self.seen is None else max(0, self.n - self.seen)
         log_p = self.model.next_token_log_probs(self.ids[begin : self.n])
         return np.asarray(log_p, dtype=np.float64)
 
-    def read(self, token: int) -> None:
+    def append(self, token: int) -> None:
         if self.n == self.ids.size:
             self.ids = np.concatenate([self.ids, np.zeros_like(self.ids)])
         self.ids[self.n] = token
         self.n += 1
-
-
-class _CacheReader:
-    """A GPT: one token at a time into its cache; where its window moves on, the cache is filled anew."""
-
-    def __init__(self, model: GPT) -> None:
-        self.model, self.ids = model, [model.start_id]
-        self.begin, self.cache = 0, None
-        self.device = next(model.parameters()).device
-
-    def predict(self) -> np.ndarray:
-        new = self.ids[-1:]
-        begin = self.model.window_start(len(self.ids) - 1)
-        if self.cache is None or begin != self.begin:
-            self.begin, self.cache = begin, None
-            new = [self.model.start_id, *self.ids[1 + begin :]]
-        logits, self.cache = self.model.step(torch.tensor(new, device=self.device), self.cache)
-        return log_softmax(logits[-1].cpu().double().numpy())
-
-    def read(self, token: int) -> None:
-        self.ids.append(token)
 
 
 class _WorldReader:
@@ -570,12 +549,12 @@ class _WorldReader:
     def __init__(self, world: KnownWorld) -> None:
         self.world, self.belief = world, world.stationary.copy()
 
-    def predict(self) -> np.ndarray:
+    def log_probs(self) -> np.ndarray:
         self.p = self.belief @ self.world.emission
         with np.errstate(divide="ignore"):
             return np.log(self.p)
 
-    def read(self, token: int) -> None:
+    def append(self, token: int) -> None:
         weights = self.belief * self.world.emission[:, token]
         total = weights.sum()
         if not total > 0:
@@ -586,10 +565,11 @@ class _WorldReader:
 
 
 def _reader(model):
+    """What reads along with a text: a GPT keeps its cache, a world its belief."""
     if isinstance(model, KnownWorld):
         return _WorldReader(model)
     if isinstance(model, GPT):
-        return _CacheReader(model)
+        return Reader(model)
     if not hasattr(model, "next_token_log_probs"):
         raise TypeError(f"model must have next_token_log_probs, as our models do; got {type(model).__name__}")
     return _PrefixReader(model)
