@@ -1,6 +1,8 @@
 """The built pages in a real browser, as a reader meets them: offline, by mouse and keyboard, light and dark, phone."""
 
+import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -9,10 +11,11 @@ import chapters
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
+from fontTools.ttLib import TTFont
 from playwright.sync_api import expect
 
 from lossutils.exercises import all_exercises, judge
-from tools import book
+from tools import book, compass_math
 
 PAGES = sorted(
     path.relative_to(book.html()).as_posix()
@@ -51,9 +54,7 @@ class Reader:
 
     def open(self, path: Path, fragment=""):
         self.page.goto(path.as_uri() + fragment)
-        self.page.wait_for_function(
-            "() => !window.MathJax || (MathJax.startup && MathJax.startup.promise.then(() => true))"
-        )
+        self.page.evaluate("() => document.fonts.ready.then(() => true)")
         return self.page
 
 
@@ -76,7 +77,6 @@ def test_a_page_is_whole_without_a_network_and_has_no_console_message(name, site
     one.open(site / name)
     assert [url for url in one.requests if not url.startswith("file:")] == []
     assert one.problems == []
-    assert one.page.locator("mjx-merror, .MathJax_Error").count() == 0
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -99,7 +99,7 @@ def test_a_page_does_not_scroll_sideways_on_a_phone(name, site, reader):
     wide = page.evaluate(
         """() => [...document.querySelectorAll('body *')]
             .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
-            .filter(e => !e.closest('pre, table, dialog, mjx-container, .bd-sidebar'))
+            .filter(e => !e.closest('pre, table, dialog, div.math, .bd-sidebar'))
             .map(e => e.outerHTML.slice(0, 120)).slice(0, 5)"""
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= 375, wide
@@ -131,6 +131,65 @@ def test_every_picture_has_an_alternative_text(name, site):
         assert image.has_attr("alt") and not image["alt"].endswith((".svg", ".png")), image
     for figure in soup.select("svg.compass-figure"):
         assert len(figure["aria-label"]) > 40, figure["aria-label"]
+
+
+# Weight
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_weighs_at_most_400_kilobytes_as_a_server_sends_it(name, site, reader):
+    one = reader()
+    page = one.open(site / name)
+    page.evaluate(  # what is loaded late is loaded by reading on
+        """async () => { for (let y = 0; y < document.body.scrollHeight; y += 700) {
+            scrollTo(0, y); await new Promise(done => setTimeout(done, 10)); } }"""
+    )
+    page.wait_for_load_state("networkidle")
+    files = {unquote(urlsplit(url).path) for url in one.requests}
+    weights = {path: transferred(Path(path)) for path in files}
+    heaviest = sorted(weights.items(), key=lambda item: -item[1])[:5]
+    assert sum(weights.values()) <= 400_000, heaviest
+
+
+def transferred(path: Path) -> int:
+    """A file's bytes on the way: text is sent compressed, a picture or a font is compressed already."""
+    raw = path.read_bytes()
+    return len(raw) if path.suffix in (".woff2", ".png", ".jpg", ".webp") else len(gzip.compress(raw, 6))
+
+
+# Mathematics
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_formula_is_mathematics_to_the_browser_and_none_is_left_as_source(name, site, reader):
+    soup = BeautifulSoup((site / name).read_text(encoding="utf8"), "html.parser")
+    assert all(formula.find("math") for formula in soup.select(".math"))
+    for written in soup(["pre", "code", "script", "style"]):
+        written.decompose()
+    left = re.findall(r"\\[()\[\]]|\\(?:frac|sum|log|begin|mathrm|text)\b|\$[^$\n]+\$", soup.get_text())
+    assert left == []
+    page = reader().open(site / name)
+    heights = page.eval_on_selector_all("math", "all => all.map(m => m.getBoundingClientRect().height)")
+    assert all(height > 5 for height in heights)
+
+
+def test_the_font_of_the_formulas_has_every_character_that_they_show(site):
+    shown = compass_math.characters((site / name).read_text(encoding="utf8") for name in PAGES)
+    invisible = {0x200B, 0x2060, 0x2061, 0x2062, 0x2063, 0x2064, 0xFE00, ord(" "), ord("\n"), 0xA0}
+    with TTFont(site / "_static" / compass_math.FONT) as font:
+        assert [chr(code) for code in sorted(shown - set(font.getBestCmap()) - invisible)] == []
+        assert "MATH" in font
+
+
+def test_a_wide_formula_scrolls_by_itself_and_by_keyboard_on_a_phone(site, reader):
+    page = reader(width=375).open(site / "book/reference/models.html")
+    wide = next(
+        box for box in page.locator("div.math").all() if box.evaluate("b => b.scrollWidth > b.clientWidth")
+    )
+    wide.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert wide.evaluate("box => box.scrollLeft") > 0
 
 
 # Explorables: each readout is what the library says, given what the sliders show

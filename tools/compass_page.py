@@ -2,9 +2,8 @@
 
 What it changes, and why:
 
-- MathJax is copied into the site (from the `sphinx-mathjax-offline` package), so mathematics needs no third party;
 - the theme's icon script (half of a page's weight) is left out: the same icons come as a font, and of that font only
-  the icons that some page shows are kept; MathJax is left out of a page without mathematics;
+  the icons that some page shows are kept; the search index is loaded where it is searched, not on every page;
 - a figure of a notebook is put *into* the page as inline SVG with the theme's colour variables, so that it is readable
   in light and dark, searchable, and scales with the column; its alternative text becomes its accessible name;
 - `<compass-progress>` is filled with the book's exercises, so that it can list them;
@@ -14,25 +13,23 @@ What it changes, and why:
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote
 
-from bs4 import BeautifulSoup, Comment, Tag
-from fontTools import subset
+from bs4 import BeautifulSoup, Comment, NavigableString, Tag
 
 from lossutils.exercises.progress_file import Progress
 from lossutils.exercises.registry import chapters
 from lossutils.exercises.rendering import progress_html
 from lossutils.plotting import PAGE_COLOURS
+from tools.compass_math import keep_characters
 
 # The colours of a figure, and the variable of book/assets/compass.css that each one becomes.
 FIGURE_COLOURS = {value: f"--compass-{name}" for name, value in reversed(PAGE_COLOURS.items())}
 UNUSED_SCRIPTS = ("fontawesome.js", "design-tabs.js")
-MATHJAX_PARTS = ("tex-chtml.js", "output/chtml/fonts/woff-v2")
+SEARCH_SCRIPTS = ("searchtools.js", "language_data.js", "searchindex.js")  # the search page runs them
 
 
 def theme_colours(svg: str) -> str:
@@ -84,24 +81,31 @@ def used_icons(pages: Iterable[str], style: str) -> set[int]:
     return codes
 
 
-def keep_icons(font_file: Path, codes: set[int]) -> None:
-    """Cut a font down to some of its characters, in place."""
-    options = subset.Options(flavor="woff2", layout_features=["*"], notdef_outline=True)
-    font = subset.load_font(str(font_file), options)
-    cutter = subset.Subsetter(options)
-    cutter.populate(unicodes=codes)
-    cutter.subset(font)
-    subset.save_font(font, str(font_file), options)
+def keep_together(formula: Tag) -> None:
+    """Let no line end between a formula and the punctuation that touches it."""
+    if "compass-together" in formula.parent.get("class", []):
+        return
+    before, after = formula.previous_sibling, formula.next_sibling
+    opening = re.search(r"[(\[“‘]+$", before) if type(before) is NavigableString else None
+    closing = re.match(r"[)\]”’,.;:!?%]+|[-–][^\s]*", after) if type(after) is NavigableString else None
+    if not opening and not closing:
+        return
+    together = BeautifulSoup("", "html.parser").new_tag("span", attrs={"class": "compass-together"})
+    formula.wrap(together)
+    if opening:
+        formula.insert_before(opening[0])
+        before.replace_with(before[: opening.start()])
+    if closing:
+        formula.insert_after(closing[0])
+        after.replace_with(after[closing.end() :])
 
 
 def finish_page(html: str, page: Path) -> str:
     """All that is done to one written page. Doing it twice changes nothing."""
     soup = BeautifulSoup(html, "html.parser")
-    unused = (
-        UNUSED_SCRIPTS if soup.select_one(".math") else (*UNUSED_SCRIPTS, *MATHJAX_PARTS, "window.MathJax")
-    )
-    for script in soup.find_all("script"):
-        if any(name in script.get("src", "") + (script.string or "")[:40] for name in unused):
+    unused = UNUSED_SCRIPTS if page.name == "search.html" else (*UNUSED_SCRIPTS, *SEARCH_SCRIPTS)
+    for script in soup.find_all("script", src=True):
+        if any(name in script["src"] for name in unused):
             script.decompose()
     first = soup.select_one("article p")
     if soup.head and first and not soup.head.find("meta", attrs={"name": "description"}):
@@ -113,7 +117,9 @@ def finish_page(html: str, page: Path) -> str:
             source.read_text(encoding="utf8"), alt=image.get("alt", ""), prefix=f"f{number}"
         )
         image.replace_with(figure)
-    for scroller in soup.select("div.highlight > pre, article table"):
+    for formula in soup.select("span.math"):
+        keep_together(formula)
+    for scroller in soup.select("div.highlight > pre, article table, div.math"):
         scroller["tabindex"] = "0"
     for toggle in soup.select("li > details > summary"):  # the arrow that unfolds a part of the contents
         if not toggle.get_text(strip=True):
@@ -131,25 +137,16 @@ def finish_page(html: str, page: Path) -> str:
 
 
 def finish_site(app, exception) -> None:
-    """Copy MathJax and finish each page after a successful HTML build."""
+    """Finish each page after a successful HTML build."""
     if exception or app.builder.name != "html":
         return
     site = Path(app.outdir)
-    package = importlib.util.find_spec("sphinx-mathjax-offline")
-    mathjax = Path(package.origin).parent / "static" / "mathjax"
-    for part in MATHJAX_PARTS:
-        source, target = mathjax / part, site / "_static" / "mathjax" / part
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
     pages = [page for page in sorted(site.rglob("*.html")) if "_static" not in page.relative_to(site).parts]
     for page in pages:
         page.write_text(finish_page(page.read_text(encoding="utf8"), page), encoding="utf8")
     style = (site / "_static" / "styles" / "pydata-sphinx-theme.css").read_text(encoding="utf8")
     icons = used_icons((page.read_text(encoding="utf8") for page in pages), style)
-    keep_icons(site / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.woff2", icons)
+    keep_characters(site / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.woff2", icons)
 
 
 def setup(app) -> dict:
