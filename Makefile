@@ -6,8 +6,11 @@ PYTHON ?= python3
 .DEFAULT_GOAL := help
 .PHONY: help book test serve lab refresh bench lint lock clean python
 
-help book lab bench lock: python
+help lab bench lock: python
 	@$(PYTHON) tools $@
+
+book: python
+	@$(PYTHON) tools book $(if $(REPO),--repository $(REPO)) $(if $(BRANCH),--branch $(BRANCH))
 
 test: python
 	@$(PYTHON) tools test $(if $(NO_SITE),--no-site) $(if $(QUICK),--quick) -- $(ARGS)

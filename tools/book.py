@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools import compass_launch
 from tools.environment import ROOT, STAMP, Problem, python, step
 
 FOLDERS = ("book", "lossutils", "tools")
@@ -46,17 +47,26 @@ def fingerprint(root: Path = ROOT) -> str:
     return digest.hexdigest()
 
 
+def _marker(made_from: str, repository: str, branch: str) -> str:
+    return f"{made_from} {repository} {branch}".strip() if repository else made_from
+
+
 def is_current(root: Path = ROOT) -> bool:
-    """Whether the built pages were made, without a warning, from exactly the sources that lie there now."""
+    """Whether the built pages were made, without a warning, from exactly the sources that lie there now.
+
+    With launch buttons or without: both are the book.
+    """
     try:
         built = (root / "_build" / MARKER).read_text(encoding="ascii")
     except OSError:
         return False
-    return (html(root) / "index.html").is_file() and built == fingerprint(root)
+    return (html(root) / "index.html").is_file() and built.split(" ")[0] == fingerprint(root)
 
 
-def build(root: Path = ROOT) -> None:
+def build(root: Path = ROOT, *, repository: str = "", branch: str = "main") -> None:
     """Build the HTML book, every warning an error. Nothing is done when the built pages are current.
+
+    With the address of a repository, each chapter gets launch buttons (tools/compass_launch.py).
 
     Always from nothing: an incremental build is quicker, but it does not repeat the warnings of a page that
     has not changed, so a second try would pass; and it leaves the pages of deleted chapters behind.
@@ -70,9 +80,11 @@ def build(root: Path = ROOT) -> None:
         raise Problem(
             f"There is no _toc.yml in {root}: this is not the book's folder, or the copy is incomplete."
         )
-    if is_current(root):
-        return
     target = root / "_build"
+    if is_current(root):
+        wanted = _marker(fingerprint(root), repository, branch)
+        if (target / MARKER).read_text(encoding="ascii") == wanted:
+            return
     for old in (html(root), target / ".doctrees", target / "jupyter_execute"):
         shutil.rmtree(old, ignore_errors=True)
     (target / MARKER).unlink(missing_ok=True)
@@ -82,6 +94,7 @@ def build(root: Path = ROOT) -> None:
     run = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
     command = [str(python(root)), "-c", run, "build", ".", "-W", "--keep-going"]
     environ = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    environ |= {compass_launch.REPOSITORY: repository, compass_launch.BRANCH: branch}
     with step("building the book"):
         with log.open("w", encoding="utf-8", errors="replace") as out:
             code = subprocess.run(
@@ -91,7 +104,7 @@ def build(root: Path = ROOT) -> None:
             raise Problem(
                 "\n".join([*_telling_lines(log), "", f"The book was not built; the whole log is {log}."])
             )
-    (target / MARKER).write_text(made_from, encoding="ascii")
+    (target / MARKER).write_text(_marker(made_from, repository, branch), encoding="ascii")
 
 
 def _telling_lines(log: Path, most: int = 30) -> list[str]:

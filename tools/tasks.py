@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools import book as pages
-from tools import browser, environment
+from tools import browser, compass_launch, environment
 from tools.environment import ROOT, Problem
 
 TASKS = {
@@ -62,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     made["test"].add_argument(
         "--quick", action="store_true", help="leave out the slow tests (an install from nothing)"
     )
+    made["book"].add_argument(
+        "--repository", default="", metavar="URL", help="the book's place on GitHub: adds launch buttons"
+    )
+    made["book"].add_argument("--branch", default="main", help="the branch that they open (main)")
     made["serve"].add_argument("--port", type=int, default=8000, help="the first port to try (8000)")
     made["refresh"].add_argument(
         "notebooks", nargs="*", metavar="NB", help="a path, or the start of a name in book/"
@@ -81,9 +85,14 @@ def task_help() -> None:
     print("\nFor example: make serve PORT=8001   make refresh NB=01   make test ARGS='-k entropy'")
 
 
-def task_book() -> None:
+def task_book(repository: str = "", branch: str = "main") -> None:
+    if repository:
+        try:
+            repository, branch = compass_launch.repository(repository), compass_launch.branch(branch)
+        except ValueError as error:
+            raise Problem(str(error)) from error
     environment.ensure()
-    pages.build()
+    pages.build(repository=repository, branch=branch)
     print(f"The book is at {(pages.html() / 'index.html').as_uri()}\nor run: make serve")
 
 
@@ -94,7 +103,8 @@ def task_test(no_site: bool, quick: bool, pytest_args: Sequence[str]) -> int:
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     if not no_site:
         environ["CHROMIUM"] = str(browser.find_or_fetch(python))
-    pages.build()
+    if not pages.is_current():
+        pages.build()
     command = [str(python), "-m", "pytest", "--doctest-modules", "--nbval", "--nbval-current-env"]
     # In the root, the cache's README would be taken for a page of the book.
     command += ["-o", "cache_dir=_build/pytest_cache"]
