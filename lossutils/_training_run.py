@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from . import checkpoints
 from ._checkpoint_file import CheckpointError, read, write
 from ._history import COLUMNS, History
+from ._processes import World, map_tensors, own_rows
 
 OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("float32", "bfloat16")
@@ -62,7 +63,9 @@ class Run:
         settings: dict[str, Any],
         device: torch.device,
         path: Path | None,
+        world: World,
     ) -> None:
+        self.world = world
         self.model, self.batch_loss, self.batches, self.schedule = model, batch_loss, batches, schedule
         self.settings, self.device, self.path = settings, device, path
         self.history = History()
@@ -81,6 +84,9 @@ class Run:
         """Make update number ``step``, or raise and be as before it."""
         states = self.generator.get_state(), random_states(self.device)
         rate = self.settings["learning_rate"] * self.schedule(step)
+        if not self.world.alone:  # other rows, other dropout; and no state of each process to keep
+            key = np.random.SeedSequence([self.settings["seed"] % 2**64, step, self.world.rank])
+            seed_global(self.device, int(key.generate_state(1, np.uint64)[0] >> 1))
         try:
             loss, norm, tokens = self._gradient(step)
         except BaseException as error:
@@ -107,14 +113,25 @@ class Run:
         total, count, tokens = 0.0, 0, 0
         kinds = set()
         for _ in range(self.settings["accumulate"]):
-            batch = to_device(self.batches(step, self.generator), self.device)
+            batch = self.batches(step, self.generator)
+            if not self.world.alone:
+                batch, some = own_rows(batch, self.world.rank, self.world.size)
+                if not some:
+                    continue
+            batch = to_device(batch, self.device)
             with self.autocast:
                 result = self.batch_loss(self.model, batch)
             loss, n = sum_and_count(result)
             kinds.add(isinstance(result, tuple))
+            if not (self.world.alone or isinstance(result, tuple)):
+                raise TypeError(
+                    "batch_loss must return (sum, n_tokens) in several processes, where a mean of means would weigh "
+                    f"tokens differently; got {result!r}"
+                )
             value = loss.item()
-            if not math.isfinite(value):
-                raise _NotFinite(f"the loss is {value}")
+            if not math.isfinite(value):  # the other processes must hear of it
+                total = value
+                break
             if n > 0:
                 if not loss.requires_grad:
                     raise ValueError(
@@ -122,14 +139,19 @@ class Run:
                     )
                 loss.backward()
             total, count, tokens = total + value, count + n, tokens + n_tokens(result, n, batch)
+        total, count, tokens = self.world.add(total, count, tokens)
+        count, tokens = int(count), int(tokens)
+        if not math.isfinite(total):
+            raise _NotFinite(f"the loss is {total}")
         if len(kinds) > 1:
             raise TypeError(
                 "batch_loss must return a mean for each batch, or (sum, n_tokens) for each, got both"
             )
         if count == 0:
             raise ValueError(f"batches gave no token to train on at step {step}: n_tokens is 0")
+        self.world.add_gradients(self.model.parameters())
         # The gradients of the sums were added up. Dividing once, by what was counted, gives each token the same
-        # weight, whichever micro-batch it came in.
+        # weight, whichever micro-batch and process it came in.
         if count != 1:
             for parameter in self.model.parameters():
                 if parameter.grad is not None:
@@ -172,11 +194,15 @@ class Run:
                 value = float(function(self.model))
         finally:
             set_random_states(self.device, states)
+        value = self.world.first(value)
         self.history.validation_steps.append(step)
         self.history.validation_losses.append(value)
 
     def save(self, path: str | os.PathLike, step: int) -> None:
-        """Write all that the rest of the run depends on."""
+        """Write all that the rest of the run depends on, once for all processes."""
+        if not self.world.writes:
+            self.kept = step, os.fspath(path)
+            return
         document = checkpoints.describe(self.model, None, None) | self.extra
         document["training"] = {"step": step, "settings": self.settings}
         tensors = checkpoints.weights(self.model)
@@ -298,15 +324,7 @@ def n_tokens(result: Any, n: int, batch: Any) -> int:
 
 def to_device(batch: Any, device: torch.device) -> Any:
     """A batch with its tensors on the device: a tensor, or tuples, lists and dicts of them."""
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(value, device) for value in batch))
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(to_device(value, device) for value in batch)
-    return batch
+    return map_tensors(lambda tensor: tensor.to(device), batch)
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
@@ -327,6 +345,15 @@ def set_random_states(device: torch.device, states: dict[str, Tensor]) -> None:
         torch.mps.set_rng_state(states["mps"])
 
 
+def seed_global(device: torch.device, seed: int) -> None:
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
 @contextlib.contextmanager
 def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     """Training or evaluation mode for a while; afterwards each part has its own again."""
@@ -343,22 +370,19 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 def own_random_state(device: torch.device, seed: int) -> Iterator[None]:
     """Dropout draws from the run's seed, and the global generators are left as they were found."""
     states = random_states(device)
-    seed ^= 0x5DEECE66D  # not the numbers again that choose the batches
     try:
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
+        seed_global(device, seed ^ 0x5DEECE66D)  # not the numbers again that choose the batches
         yield
     finally:
         set_random_states(device, states)
 
 
 @contextlib.contextmanager
-def interrupts(catch: bool) -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event that is looked at between steps; a second one interrupts as ever."""
+def interrupts(catch: bool, *, terminate: bool = False) -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event that is looked at between steps; a second one interrupts as ever.
+
+    With ``terminate``, SIGTERM does the same, each time: it is how a launcher asks its processes to end.
+    """
     requested = threading.Event()
     before = signal.getsignal(signal.SIGINT)
     if not catch or threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -371,10 +395,13 @@ def interrupts(catch: bool) -> Iterator[threading.Event]:
         requested.set()
 
     signal.signal(signal.SIGINT, handler)
+    before_term = signal.signal(signal.SIGTERM, lambda *_: requested.set()) if terminate else None
     try:
         yield requested
     finally:
         signal.signal(signal.SIGINT, before)
+        if before_term is not None:
+            signal.signal(signal.SIGTERM, before_term)
 
 
 def digest(ids: Tensor) -> str:

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from . import _checks, checkpoints
 from ._history import History
+from ._processes import World
 from ._training_options import File, Progress, count, due, files, name_of, positive, stopper, teller
 from ._training_run import (
     OPTIMIZERS,
@@ -84,7 +86,7 @@ def train(
         Called as ``progress(share_done, message)`` before each step; what it raises stops the run. True shows a bar.
     **options
         Everything else that :func:`train_batches` takes, by name: device, precision, schedule, clipping, accumulation,
-        evaluation, checkpoint, resume, stop.
+        evaluation, checkpoint, resume, stop, group.
 
     Returns
     -------
@@ -123,8 +125,9 @@ def train(
     """
     excerpts = Excerpts(ids, batch_size=batch_size, length=length)
 
-    def batch_loss(model: nn.Module, batch: Tensor) -> Tensor:
-        return loss_function(model(batch).flatten(0, 1), batch.flatten())
+    def batch_loss(model: nn.Module, batch: Tensor) -> Any:
+        loss = loss_function(model(batch).flatten(0, 1), batch.flatten())
+        return loss if options.get("group") is None else (loss * batch.numel(), batch.numel())
 
     batch_loss.__qualname__ = name_of(loss_function)
     return train_batches(
@@ -158,6 +161,7 @@ def train_batches(
     metadata: dict[str, Any] | None = None,
     stop: Callable[[], bool] | threading.Event | None = None,
     progress: Progress = None,
+    group: ProcessGroup | None = None,
 ) -> History:
     """Train a model on batches of any kind with a loss of any kind.
 
@@ -219,6 +223,9 @@ def train_batches(
         Asked before each step. Once it says yes (or is set), the run ends with ``history.stopped``.
     progress : callable or bool, optional
         Called as ``progress(share_done, message)`` before each step. True shows a bar.
+    group : torch.distributed.ProcessGroup, optional
+        The processes that share this run, as :func:`lossutils.parallel.process_group` gives it; each of them calls this
+        function with the same arguments. None trains in this process alone.
 
     Returns
     -------
@@ -238,6 +245,8 @@ def train_batches(
         A FloatingPointError: the loss or the gradient is not finite. The weights are those before the step, the error's
         `history` holds the steps before, and the last checkpoint is left as it is. If there was none yet, the state
         before the step is written, should its weights be finite.
+    lossutils.parallel.ProcessGroupError
+        A RuntimeError: another process of the group failed, was killed or did not answer.
 
     Notes
     -----
@@ -250,6 +259,15 @@ def train_batches(
     KeyboardInterrupt, so that it also ends the loop around the training.
 
     The length of a run cannot change when it is resumed: each step's learning rate depends on it.
+
+    **Several processes** do together what one would do. Each draws the same batch and keeps its own part of the rows,
+    the first axis of each tensor; gradients of sums are added over the processes and divided once by all tokens. So
+    history and weights are those of one process, up to rounding, and a run may go on with another number of processes.
+    ``batch_loss`` must return ``(nll_sum, n_tokens)``; :func:`train` sees to that itself. All begin with the weights of
+    the first process, which also shows the progress and writes the checkpoint; the others must be able to read that.
+    ``evaluate`` is called in every process, and the first one's number counts. Dropout is seeded from seed, step and
+    process anew. With ``checkpoint`` or ``stop``, SIGTERM is a request to stop as well. A request in one process stops
+    all of them. If a process is lost, the others raise, and the state before that step is written.
 
     The gradient of a batch is checked before it is used, so NaN never reaches the weights through it. ``batches`` and
     ``batch_loss`` are not compared on resuming (functions have no identity that outlives a process) but for their
@@ -286,6 +304,7 @@ def train_batches(
     _checks.choice("precision", precision, PRECISIONS)
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"betas is {betas}; it must be two numbers from 0 to below 1")
+    world = World(group)
     path, source = files(checkpoint, checkpoint_every, resume)
     must_stop = stopper(stop)
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
@@ -310,7 +329,7 @@ def train_batches(
     )
     if not settings["trainable_weights"]:
         raise ValueError("model has no parameter that requires a gradient; there is nothing to train")
-    if path is not None and isinstance(batches, Excerpts):
+    if (path is not None or not world.alone) and isinstance(batches, Excerpts):
         settings |= batches.settings()
     extra = checkpoints.describe(model, tokenizer, metadata)
     place = next(model.parameters()).device if device is None else pick_device(device)
@@ -319,7 +338,7 @@ def train_batches(
     def schedule(step: int) -> float:
         return warm_up_cosine(step, steps, warm_up=warm_up, final_share=final_share)
 
-    run = Run(model, batch_loss, batches, schedule, settings, place, path)
+    run = Run(model, batch_loss, batches, schedule, settings, place, path, world)
     given = {"tokenizer": tokenizer, "metadata": metadata}
     run.extra = {key: extra[key] for key, value in given.items() if value is not None}
     history = run.history
@@ -328,13 +347,16 @@ def train_batches(
     with (
         own_random_state(place, settings["seed"]),
         mode(model, training=True),
-        interrupts(graceful) as interrupted,
+        interrupts(graceful, terminate=not world.alone) as interrupted,
     ):
         start = 0 if source is None else run.restore(source)
-        with teller(progress, steps, start) as tell:
+        world.meet(settings | {"the number of steps already made": start})
+        world.copy_weights(model)
+        with teller(progress if world.rank == 0 else None, steps, start) as tell:
             for step in range(start, steps + 1):
                 try:
-                    if step < steps and (interrupted.is_set() or must_stop()):
+                    world.step = step
+                    if step < steps and world.any(interrupted.is_set() or must_stop()):
                         history.stopped = True
                         break
                     if evaluate is not None and due(step, steps, evaluate_every):
@@ -349,14 +371,17 @@ def train_batches(
                     raise
                 except BaseException as error:
                     interrupt = isinstance(error, KeyboardInterrupt)
-                    if interrupt and graceful and run.whole and not interrupted.is_set():
+                    world.fail(error)
+                    if interrupt and graceful and run.whole and not interrupted.is_set() and world.alone:
                         history.stopped = step < steps
                         break
                     if path is not None and not interrupt and run.whole and step > start:
                         run.save(path, step)
+                        error.add_note(f"The state before step {step} was kept: {path}")
                     raise
         if path is not None:
             run.save(path, step)
+        world.any(False)  # nobody goes on before the file is there
     return history
 
 
