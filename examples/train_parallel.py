@@ -37,7 +37,12 @@ def arguments() -> argparse.Namespace:
     add("--precision", default="float32", choices=["float32", "bfloat16"])
     add("--checkpoint", help="a file to keep the run in, and to go on from if it is there")
     add("--stop-after", type=int, metavar="N", help="stop after N updates, as Ctrl-C would")
-    add("--kill-process", type=int, metavar="RANK", help="this process kills itself halfway, to see what follows")
+    add(
+        "--kill-process",
+        type=int,
+        metavar="RANK",
+        help="this process kills itself halfway, to see what follows",
+    )
     return parser.parse_args()
 
 
@@ -93,7 +98,9 @@ def main() -> None:
         if rank == 0:
             weights = sum(p.numel() for p in model.parameters())
             place = next(model.parameters()).device.type
-            print(f"processes: {size}   device: {place}   precision: {options.precision}   weights: {weights:,}")
+            print(
+                f"processes: {size}   device: {place}   precision: {options.precision}   weights: {weights:,}"
+            )
             for row in history.rows():
                 if "validation_loss" in row:
                     print(f"step {row['step']:4}   held out {row['validation_loss']:.3f} nats/token")

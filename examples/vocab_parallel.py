@@ -1,6 +1,6 @@
 """Cross-entropy with the vocabulary in shards, one a process, beside the loss of one process with all logits.
 
-    torchrun --nproc-per-node=2 examples/vocab_parallel.py
+torchrun --nproc-per-node=2 examples/vocab_parallel.py
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def main() -> None:
             print(f"loss                          {local_loss.item():.4f} nats/token")
             for name, value in zip(("loss", "hidden states", "weights"), differences.tolist(), strict=True):
                 what = name if name == "loss" else f"gradient of {name}"
-                print(f"{what:<29} {'the same' if value < 1e-6 else 'NOT the same'} as in one process, to 1e-6")
+                print(
+                    f"{what:<29} {'the same' if value < 1e-6 else 'NOT the same'} as in one process, to 1e-6"
+                )
             print(f"a sure target, careful        {careful.item():.4e} nats")
             print(f"a sure target, the plain way  {plain.item():.4e} nats")
 

@@ -1,13 +1,14 @@
 """What the processes of one training run tell each other; a run that is alone sends nothing.
 
-Between two processes there are four kinds of message: a hello before the first step, a few numbers (every process at the
-same places of the loop, so that one that failed can say so in its turn), the gradients, and the weights to begin with.
+There are four kinds of message: a hello before the first step, the weights to begin with, a few numbers (every process
+at the same places of the loop, so that one that failed can say so in its turn), and the gradients.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -52,7 +53,7 @@ class World:
 
     @property
     def writes(self) -> bool:
-        """Whether the checkpoint is this process's job: the first one's, and the second one's if the first may be gone."""
+        """Whether the checkpoint is this process's job: the first's, and the second's if the first may be gone."""
         return self.rank == 0 or (self.rank == 1 and self.lost)
 
     def meet(self, facts: dict[str, Any]) -> None:
@@ -130,6 +131,11 @@ class World:
         except RuntimeError:
             self.lost = True
 
+    def await_launcher(self, terminated: threading.Event) -> None:
+        """After a loss, let torchrun's SIGTERM come while it is caught: later it would cut the error message short."""
+        if self.lost and "TORCHELASTIC_RUN_ID" in os.environ:
+            terminated.wait(2.0)
+
     def _gather(self, numbers: Sequence[float]) -> list[list[float]]:
         message = [*numbers, *[0.0] * (NUMBERS + 1 - len(numbers))]
         mine = torch.tensor(message, dtype=torch.float64, device=meeting_place(self.group))
@@ -189,7 +195,9 @@ def own_rows(batch: Any, rank: int, size: int) -> tuple[Any, bool]:
         )
     n = rows.pop()
     share = slice(rank * n // size, (rank + 1) * n // size)
-    return map_tensors(lambda tensor: tensor[share] if tensor.ndim else tensor, batch), share.start < share.stop
+    return map_tensors(
+        lambda tensor: tensor[share] if tensor.ndim else tensor, batch
+    ), share.start < share.stop
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], batch: Any) -> Any:

@@ -1,7 +1,7 @@
 """More than one process: a vocabulary in shards, and a group of processes for a training run.
 
-:func:`vocab_parallel_cross_entropy` is the loss where each process holds a part of the logits of each token.
-:func:`process_group` makes the group that ``train(..., group=...)`` takes, where each process holds a part of the batch.
+:func:`vocab_parallel_cross_entropy` is the loss where each process holds a part of each token's logits.
+:func:`process_group` makes the group that ``train(..., group=...)`` takes, where each process holds a part of a batch.
 Both need a launcher that starts the processes, such as torchrun.
 """
 
@@ -16,7 +16,6 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from . import _checks
 from ._processes import ProcessGroupError, meeting_place
@@ -85,7 +84,9 @@ def process_group(
         return
     missing = sorted(set(ENVIRONMENT) - set(found))
     if missing:
-        raise ValueError(f"the environment has {', '.join(found)} and lacks {', '.join(missing)}: use torchrun")
+        raise ValueError(
+            f"the environment has {', '.join(found)} and lacks {', '.join(missing)}: use torchrun"
+        )
     local = int(os.environ["LOCAL_RANK"])
     gpus = torch.cuda.device_count() if torch.cuda.is_available() and dist.is_nccl_available() else 0
     if backend is None:
@@ -96,8 +97,11 @@ def process_group(
     dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
     try:
         yield dist.group.WORLD
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        if "nccl" not in backend:  # NCCL may wait for what a lost process still owes
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def vocab_parallel_cross_entropy(
@@ -116,12 +120,13 @@ def vocab_parallel_cross_entropy(
     Use it where the last layer is split over processes by its columns, so that none of them holds all logits of a token
     and the table of logits, the largest tensor of a training step, is never gathered.
 
-    Process r holds the logits of the :math:`V_r` tokens that follow those of the processes before it. With m the maximum
-    over all shards, y the target, :math:`e = \exp(z_y - m)` and S the sum over the shards of their own
+    Process r holds the logits of the :math:`V_r` tokens that follow those of the processes before it. With m the
+    maximum over all shards, y the target, :math:`e = \exp(z_y - m)` and S the sum over the shards of their own
 
     .. math:: S_r = \sum_{j \in \text{shard } r, \; j \ne y} \exp(z_j - m),
 
-    loss and gradient are those of :func:`lossutils.cross_entropy.cross_entropy`: the target's term stays out of the sum.
+    loss and gradient are those of :func:`lossutils.cross_entropy.cross_entropy`: the target's term stays out of the
+    sum.
 
     .. math::
 
@@ -158,8 +163,8 @@ def vocab_parallel_cross_entropy(
     Raises
     ------
     ValueError
-        Shapes that do not fit, a target outside the vocabulary, `vocab_sizes` that are not the shards' lengths, processes
-        that disagree, a group that this process is not in, an unknown reduction, a negative z_loss.
+        Shapes that do not fit, a target outside the vocabulary, `vocab_sizes` that are not the shards' lengths,
+        processes that disagree, a group that this process is not in, an unknown reduction, a negative z_loss.
     TypeError
         Logits that are no floating tensor, targets that are no tensor of integers.
     RuntimeError
@@ -178,20 +183,20 @@ def vocab_parallel_cross_entropy(
     once a call, all-gather   lengths and checks              32 a process, if checked or asked for
     ========================= =============================== ======================================
 
-    Every process must call this function at the same place. Each then calls ``backward`` on its own copy of the loss and
-    gets the gradient of its own logits. What comes before the split layer, such as the hidden states, gets from each
-    process the part of the gradient that went through its shard: add them (all-reduce) there.
+    Every process must call this function at the same place. Each then calls ``backward`` on its own copy of the loss
+    and gets the gradient of its own logits. What comes before the split layer, such as the hidden states, gets from
+    each process the part of the gradient that went through its shard: add them (all-reduce) there.
 
     **Accuracy**: loss and gradient are within 4 ULP of the exact value in float32 and float64, as those of
     `cross_entropy`. Shards change no digit that matters: all terms are positive and are added in float64. (With float64
     logits, n processes may add (n - 1)/2 units of rounding on top, in the worst case.) Reducing ``exp(lse - m)`` with
     the target's term inside, as the plain method does, loses a small S in any number of processes.
 
-    Limits are those of `cross_entropy`: NaN for the mean over nothing, for a row of -inf only and for one that holds NaN
-    or +inf in any shard; a target whose logit is -inf costs inf.
+    Limits are those of `cross_entropy`: NaN for the mean over nothing, for a row of -inf only and for one that holds
+    NaN or +inf in any shard; a target whose logit is -inf costs inf.
 
     The exponentials are computed again in the backward pass, so nothing of the logits' size is kept besides themselves.
-    No double backward: it is an error.
+    No double backward: ``create_graph=True`` is an error.
 
     Examples
     --------
@@ -293,14 +298,18 @@ def _agree(local_logits, target, vocab_sizes, group, refused, read) -> list[int]
         if row[1] < 0:
             raise ValueError(f"process {other} refused its arguments; its own error says why")
         for name, here, there in zip(
-            ("local_logits' precision (0: float32, 1: float64)", "the number of targets", "target (a checksum)"),
+            (
+                "local_logits' precision (0: float32, 1: float64)",
+                "the number of targets",
+                "target (a checksum)",
+            ),
             rows[rank][1:],
             row[1:],
             strict=True,
         ):
             if here != there:
                 raise ValueError(
-                    f"{name} is {there} in process {other} and {here} in process {rank}; all processes must have the same"
+                    f"{name} is {there} in process {other} and {here} in process {rank}; they must have the same"
                 )
     lengths = [row[0] for row in rows]
     if vocab_sizes is not None and list(vocab_sizes) != lengths:
@@ -334,7 +343,9 @@ class _VocabParallel(torch.autograd.Function):
                 e.scatter_(1, local[r], torch.where(mine[r], 0.0, e.gather(1, local[r])))
                 if work == z.dtype:
                     top = z[r] == m[r]
-                    parts[2, r] = (top.sum(1, keepdim=True) - (top.gather(1, local[r]) & mine[r]).long()).to(work)
+                    parts[2, r] = (top.sum(1, keepdim=True) - (top.gather(1, local[r]) & mine[r]).long()).to(
+                        work
+                    )
                     e.masked_fill_(top, 0.0)
                 torch.sum(e, 1, keepdim=True, out=rest[r])
         _reduce(parts, dist.ReduceOp.SUM, shards.group)
@@ -360,8 +371,11 @@ class _VocabParallel(torch.autograd.Function):
         return (loss.sum() / count if shards.reduction == "mean" else loss.sum()).to(narrow)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, upstream):
+        if torch.is_grad_enabled():  # create_graph=True: the gradient would look like a constant
+            raise RuntimeError(
+                "vocab_parallel_cross_entropy has no second derivative (create_graph=True); cross_entropy has"
+            )
         local_logits, local, mine, valid, m, factor, at_y, count = ctx.saved_tensors
         z = _table(local_logits)
         scale = upstream.to(factor.dtype).reshape(-1, 1)

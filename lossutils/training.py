@@ -378,6 +378,8 @@ def train_batches(
                     if path is not None and not interrupt and run.whole and step > start:
                         run.save(path, step)
                         error.add_note(f"The state before step {step} was kept: {path}")
+                    if graceful:
+                        world.await_launcher(interrupted)
                     raise
         if path is not None:
             run.save(path, step)
