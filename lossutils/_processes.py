@@ -36,6 +36,7 @@ class World:
         self.group, self.rank, self.size = group, 0, 1
         self.lost = False  # a process is gone: nothing can be sent any more
         self.step: int | None = None
+        self.people: list[tuple[str, int]] = []  # host and process id of each, once they met
         if group is None:
             return
         if not (dist.is_available() and dist.is_initialized()):
@@ -45,7 +46,6 @@ class World:
         if not isinstance(group, dist.ProcessGroup):
             raise TypeError(f"group must be a torch.distributed.ProcessGroup or None, got {group!r}")
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
-        self.people: list[tuple[str, int]] = []  # host and process id of each
 
     @property
     def alone(self) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -249,7 +250,8 @@ def vocab_parallel_cross_entropy(
                 f"got {target[outside][0].item()}"
             )
     start = sum(vocab_sizes[: dist.get_rank(group)])
-    return _VocabParallel.apply(local_logits, target, _Shards(group, start, ignore_index, reduction, z_loss))
+    shards = _Shards(group, start, int(ignore_index), reduction, z_loss)
+    return _VocabParallel.apply(local_logits, target, shards)
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,7 @@ def _check(local_logits, target, ignore_index, reduction) -> None:
     _checks.as_integer("target", target)
     _checks.same_kind(local_logits=local_logits, target=target)
     _checks.choice("reduction", reduction, REDUCTIONS)
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
         raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}")
     if local_logits.ndim == 0 or target.shape != local_logits.shape[:-1]:
         raise ValueError(
@@ -281,7 +283,7 @@ def _check(local_logits, target, ignore_index, reduction) -> None:
 def _agree(local_logits, target, vocab_sizes, group, refused, read) -> list[int]:
     """Return all shards' lengths, or raise in every process if one of them cannot go on or sees something else."""
     size, rank = dist.get_world_size(group), dist.get_rank(group)
-    mine = [0, -1, 0, 0]  # dtype -1: refused
+    mine = [0, -1, 0, 0]  # -1: refused
     if refused is None:
         ids = target.detach().long().reshape(-1)
         # Wraps around; the same targets in another order give another sum.
@@ -343,9 +345,7 @@ class _VocabParallel(torch.autograd.Function):
                 e.scatter_(1, local[r], torch.where(mine[r], 0.0, e.gather(1, local[r])))
                 if work == z.dtype:
                     top = z[r] == m[r]
-                    parts[2, r] = (top.sum(1, keepdim=True) - (top.gather(1, local[r]) & mine[r]).long()).to(
-                        work
-                    )
+                    parts[2, r] = top.sum(1, keepdim=True) - (top.gather(1, local[r]) & mine[r]).to(work)
                     e.masked_fill_(top, 0.0)
                 torch.sum(e, 1, keepdim=True, out=rest[r])
         _reduce(parts, dist.ReduceOp.SUM, shards.group)

@@ -371,7 +371,8 @@ def train_batches(
                     raise
                 except BaseException as error:
                     interrupt = isinstance(error, KeyboardInterrupt)
-                    world.fail(error)
+                    if not interrupt:  # who interrupts is in a hurry; the others will notice
+                        world.fail(error)
                     if interrupt and graceful and run.whole and not interrupted.is_set() and world.alone:
                         history.stopped = step < steps
                         break
