@@ -384,24 +384,27 @@ def interrupts(catch: bool, *, terminate: bool = False) -> Iterator[threading.Ev
     With ``terminate``, SIGTERM does the same, each time: it is how a launcher asks its processes to end.
     """
     requested = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    if not catch or threading.current_thread() is not threading.main_thread() or not callable(before):
+    if not catch or threading.current_thread() is not threading.main_thread():
         yield requested
         return
+    usual = signal.getsignal(signal.SIGINT)
+    before: dict[signal.Signals, Any] = {}
 
-    def handler(number: int, frame: Any) -> None:
+    def interrupted(number: int, frame: Any) -> None:
         if requested.is_set():
-            before(number, frame)
+            usual(number, frame)
         requested.set()
 
-    signal.signal(signal.SIGINT, handler)
-    before_term = signal.signal(signal.SIGTERM, lambda *_: requested.set()) if terminate else None
+    # A process that was started in the background may be told to ignore Ctrl-C; then it goes on ignoring it.
+    if callable(usual):
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupted)
+    if terminate and signal.getsignal(signal.SIGTERM) is not None:  # None: set by other code than Python's
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: requested.set())
     try:
         yield requested
     finally:
-        signal.signal(signal.SIGINT, before)
-        if before_term is not None:
-            signal.signal(signal.SIGTERM, before_term)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def digest(ids: Tensor) -> str:

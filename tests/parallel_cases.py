@@ -412,7 +412,7 @@ def accidents(rank: int, folder: str) -> None:
 
     def hangs(step, generator):
         if step == 3 and rank == 2:
-            time.sleep(7)
+            time.sleep(20)
         return six(step, generator)
 
     def dies(step, generator):
@@ -421,7 +421,7 @@ def accidents(rank: int, folder: str) -> None:
         return six(step, generator)
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=3)
-    impatient = dist.new_group(timeout=datetime.timedelta(seconds=4))
+    impatient = dist.new_group(timeout=datetime.timedelta(seconds=12))
     dist.barrier()
     for name, batches, group in (("hangs", hangs, impatient), ("dies", dies, dist.group.WORLD)):
 

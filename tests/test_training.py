@@ -16,6 +16,7 @@ from backends import DEVICES
 
 from lossutils import _checkpoint_file as file
 from lossutils import cross_entropy
+from lossutils._training_run import interrupts
 from lossutils.checkpoints import CheckpointError, load_model, load_weights, save_model
 from lossutils.models import WindowModel
 from lossutils.text import ByteTokenizer
@@ -761,6 +762,16 @@ def test_ctrl_c_finishes_the_step_and_returns_what_there_is(options, ctrl_c, tmp
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if "checkpoint" in options:
         assert load_model("run")[2]["training"]["step"] == 4
+
+
+def test_a_process_that_ignores_ctrl_c_hears_a_launchers_sigterm_all_the_same(ctrl_c):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.getsignal(signal.SIGTERM)
+    with interrupts(True, terminate=True) as requested:
+        signal.raise_signal(signal.SIGTERM)
+        assert requested.is_set()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_ctrl_c_twice_interrupts_at_once_and_the_checkpoint_from_before_stands(ctrl_c, tmp_path):
