@@ -120,6 +120,39 @@
     return { verdict: option.verdict, message: option.message };
   }
 
+  // As in audit.py. The text is a list of findings, "3b 12k".
+  function judgeAudit(data, text) {
+    const found = new Map(text.split(" ").filter(Boolean).map((item) => [parseInt(item, 10), item.slice(-1)]));
+    if (!found.size) return { verdict: "unanswered", message: data.sentences.empty, notes: [] };
+    const counts = { exact: 0, other: 0, false: 0, missed: 0 };
+    const notes = [];
+    for (const claim of data.claims) {
+      const letter = found.get(claim.number);
+      const mistaken = claim.charges.length > 0;
+      if (letter === undefined) {
+        if (mistaken) counts.missed++;
+        continue;
+      }
+      const kind = !mistaken ? "false" : claim.charges.includes(letter) ? "exact" : "other";
+      counts[kind]++;
+      const said = { exact: claim.because, other: data.sentences.other, false: data.sentences.stands }[kind];
+      notes.push([claim.number, said.replace("{because}", () => claim.because).replace("{look}", () => claim.look)]);
+    }
+    const [exact, other, wrong] = data.points;
+    const points = exact * counts.exact + other * counts.other + wrong * counts.false;
+    const best = exact * (counts.exact + counts.other + counts.missed);
+    let message = data.sentences.score;
+    for (const [name, value] of Object.entries({ points, best, ...counts })) {
+      message = message.replace(`{${name}}`, String(value).replace("-", "−"));
+    }
+    const right = points >= data.pass;
+    const typical = data.wrong.find(
+      ({ accused }) => accused.length === found.size && accused.every((number) => found.has(number))
+    );
+    const more = right ? data.praise : typical ? typical.message : data.otherwise;
+    return { verdict: right ? "right" : "wrong", message: more ? `${message} ${more}` : message, notes };
+  }
+
   // ---------------------------------------------------------------- remembering
   // One JSON text in localStorage: {version: 1, exercises: {"1.2": {state, tries, answer, hints}}}. Where there is no
   // storage (or it is full), the page's memory serves until it is closed.
@@ -255,8 +288,11 @@
       const card = make("div", { class: "compass-card", role: "group", "aria-labelledby": `${id}-title` }, heading);
       if (data.kind === "number") card.append(this.numberForm(id));
       else if (data.kind === "choice") card.append(this.choiceForm(id));
+      else if (data.kind === "audit") card.append(this.auditForm(id));
       else card.append(this.pythonPart(id));
-      card.append(this.status, this.hintPart(id));
+      card.append(this.status);
+      if (this.notes) card.append(this.notes);
+      card.append(this.hintPart(id));
       // JupyterLab takes bare keys as commands of its own.
       card.addEventListener("keydown", (event) => event.stopPropagation());
       const anchor = `check-${data.key.replace(".", "-")}`;
@@ -296,6 +332,23 @@
           make("span", {}, make("span", { class: "compass-letter" }, `${option.label})`), ` ${option.text}`))
       );
       return this.form(make("fieldset", { class: "compass-options" }, make("legend", {}, "Your answer"), ...rows));
+    }
+
+    auditForm(id) {
+      const { claims, charges } = this.data;
+      this.notes = make("ul", { class: "compass-notes", "aria-label": "What is said of your findings" });
+      this.notes.hidden = true;
+      this.selects = claims.map(({ number }) =>
+        make("select", { class: "compass-input compass-charge", id: `${id}-${number}` },
+          make("option", { value: "" }, "no objection"),
+          ...charges.map(({ label, text }) => make("option", { value: label }, `${label}) ${text}`)))
+      );
+      const rows = claims.map(({ number, text }, index) =>
+        make("div", { class: "compass-claim" },
+          make("label", { for: `${id}-${number}` }, make("span", { class: "compass-letter" }, `(${number})`), ` ${text}`),
+          this.selects[index])
+      );
+      return this.form(make("fieldset", { class: "compass-options" }, make("legend", {}, "Your findings"), ...rows));
     }
 
     pythonPart(id) {
@@ -343,11 +396,16 @@
 
     typed() {
       if (this.input) return this.input.value;
+      if (this.selects) {
+        const findings = this.selects.map((select, index) => [this.data.claims[index].number, select.value]);
+        return findings.filter(([, letter]) => letter).map(([number, letter]) => `${number}${letter}`).join(" ");
+      }
       const chosen = this.radios.find((radio) => radio.checked);
       return chosen ? chosen.value : "";
     }
 
     judge(text) {
+      if (this.data.kind === "audit") return judgeAudit(this.data, text);
       return this.data.kind === "number" ? judgeNumber(this.data, text) : judgeChoice(this.data, text);
     }
 
@@ -369,7 +427,15 @@
       const [symbol, words] = VERDICTS[verdict];
       this.status.dataset.verdict = verdict;
       this.status.replaceChildren(make("strong", {}, `${symbol} ${words}.`), ` ${message}`);
+      if (this.notes) this.tell(verdict === "invalid" ? [] : this.judge(this.typed()).notes);
       if (this.input) this.input.setAttribute("aria-invalid", verdict === "wrong" || verdict === "invalid" ? "true" : "false");
+    }
+
+    tell(notes) {
+      this.notes.hidden = notes.length === 0;
+      this.notes.replaceChildren(
+        ...notes.map(([number, text]) => make("li", {}, make("span", { class: "compass-letter" }, `(${number})`), ` ${text}`))
+      );
     }
 
     // What this browser remembers of an earlier visit is put back, and judged again by today's definition.
@@ -387,7 +453,10 @@
 
     fill(answer) {
       if (this.input) this.input.value = answer;
-      else this.radios.forEach((radio) => (radio.checked = radio.value === answer));
+      else if (this.selects) {
+        const findings = new Map(answer.split(" ").filter(Boolean).map((item) => [parseInt(item, 10), item.slice(-1)]));
+        this.selects.forEach((select, index) => (select.value = findings.get(this.data.claims[index].number) || ""));
+      } else this.radios.forEach((radio) => (radio.checked = radio.value === answer));
     }
 
     refresh() {
@@ -401,6 +470,7 @@
         this.status.replaceChildren();
         delete this.status.dataset.verdict;
         if (!this.box) this.fill("");
+        if (this.notes) this.tell([]);
         if (this.input) this.input.removeAttribute("aria-invalid");
       }
       if (!hints) this.showHints(0);

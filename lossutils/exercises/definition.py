@@ -217,6 +217,14 @@ class Exercise:
         """The letter of one option."""
         return LETTERS[index]
 
+    def listed(self) -> tuple[str, ...]:
+        """The options as lines, for viewers that have no form to show."""
+        return tuple(f"{self.letter(index)}) {text}" for index, text in enumerate(self.options))
+
+    def notes(self, typed: str) -> tuple[tuple[int, str], ...]:
+        """What is said beside the verdict, a line each; only an audit has any."""
+        return ()
+
     def _prepare(self) -> None:
         """Decide the kind and work every target out once."""
         answer = self.answer

@@ -44,11 +44,17 @@ class Feedback:
         symbol, words = VERDICTS[self.verdict]
         return f"{symbol} {words}. {self.message}"
 
+    @property
+    def notes(self) -> tuple[tuple[int, str], ...]:
+        """What is said of single parts of the answer: (number, sentence). Empty but for an audit."""
+        judged = self.exercise is not None and self.verdict in ("right", "wrong")
+        return self.exercise.notes(self.typed) if judged else ()
+
     def __repr__(self) -> str:
         title = f" · {self.exercise.title}" if self.exercise else ""
-        options = enumerate(self.exercise.options or ()) if self.exercise else ()
-        listed = "".join(f"\n{self.exercise.letter(index)}) {text}" for index, text in options)
-        return f"Exercise {self.key}{title}{listed}\n{self.line}"
+        listed = "".join(f"\n{line}" for line in self.exercise.listed()) if self.exercise else ""
+        notes = "".join(f"\n({number}) {text}" for number, text in self.notes)
+        return f"Exercise {self.key}{title}{listed}\n{self.line}{notes}"
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
         from .rendering import feedback_html  # rendering knows Feedback, so it is imported when first needed

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import sentences
+from .audit import Audit, judge_audit
 from .calling import Call, call_on_copies, is_empty_function, shown_value
 from .definition import Exercise, arrays_close, option_index
 from .feedback import Feedback
@@ -76,6 +77,7 @@ def exercise_wants(exercise: Exercise) -> str:
         "choice": "the letter of an option is wanted.",
         "array": "an array of numbers is wanted.",
         "function": "a function is wanted.",
+        "audit": "a dict of findings is wanted.",
     }[exercise.kind]
 
 
@@ -84,6 +86,11 @@ def typed_form(exercise: Exercise, answer: Any) -> str:
     if exercise.kind == "choice":
         index = option_index(exercise, answer)
         return "" if index is None else exercise.letter(index)
+    if isinstance(exercise, Audit):
+        try:
+            return exercise.typed(answer)
+        except Exception:  # whatever object came in
+            return ""
     if exercise.kind != "number":
         return ""
     if isinstance(answer, str):
@@ -272,4 +279,5 @@ _JUDGES = {
     "choice": _judge_choice,
     "array": _judge_array,
     "function": _judge_function,
+    "audit": judge_audit,
 }

@@ -11,6 +11,7 @@ import json
 from html import escape
 from typing import Any
 
+from .audit import Audit, audit_data
 from .definition import Exercise, Zone
 from .feedback import Feedback
 from .progress_file import STATES, Progress, chapter_words
@@ -67,6 +68,8 @@ def exercise_data(exercise: Exercise) -> dict[str, Any]:
             ],
             "sentences": {"empty": UNCHOSEN},
         }
+    elif isinstance(exercise, Audit):
+        data |= audit_data(exercise)
     return data
 
 
@@ -76,10 +79,14 @@ def _zone(zone: Zone) -> list[float]:
 
 def _options(exercise: Exercise | None) -> str:
     """The options to choose from: in JupyterLab the card is the only place where they stand."""
-    if exercise is None or not exercise.options:
+    if exercise is None or not exercise.listed():
         return ""
-    lines = (f"{exercise.letter(index)}) {escape(text)}" for index, text in enumerate(exercise.options))
-    return f'<p style="margin:0.2em 0 0.4em">{"<br>".join(lines)}</p>'
+    return f'<p style="margin:0.2em 0 0.4em">{"<br>".join(map(escape, exercise.listed()))}</p>'
+
+
+def _notes(feedback: Feedback) -> str:
+    lines = (f"({number}) {escape(text)}" for number, text in feedback.notes)
+    return f'<p style="margin:0.2em 0">{"<br>".join(lines)}</p>' if feedback.notes else ""
 
 
 def feedback_html(feedback: Feedback) -> str:
@@ -107,7 +114,8 @@ def feedback_html(feedback: Feedback) -> str:
         f'<div class="compass-exercise-plain" style="border-left:4px solid {TONES[feedback.verdict]};'
         f'padding:0.25em 0.9em;color:{INK}">'
         f'<p style="margin:0.2em 0"><strong>Exercise {escape(feedback.key)}</strong>{title}</p>{_options(exercise)}'
-        f'<p style="margin:0.2em 0">{symbol} <strong>{words}.</strong> {escape(feedback.message)}</p></div>'
+        f'<p style="margin:0.2em 0">{symbol} <strong>{words}.</strong> {escape(feedback.message)}</p>'
+        f"{_notes(feedback)}</div>"
     )
     if exercise is None:
         return plain

@@ -32,6 +32,20 @@ WRONG_FUNCTION = (
     "The results differ from the right ones, and it is none of the usual slips. Check one case by hand."
 )
 
+# An audit.
+NO_ACCUSATION = "Accuse a statement first: choose what is wrong with it."
+NO_FINDINGS = (
+    'The answer is a dict of findings, such as {3: "b", 12: "k"}, or a string “3b 12k”; {came} came instead.'
+)
+NO_STATEMENT = "There is no statement {number} in this report."
+NO_CHARGE = "“{charge}” is none of the charges. Give a letter from a to {last}."
+SCORE = (
+    "{points} of {best} points: {exact} found with the right charge, {other} for another reason, "
+    "{false} accused wrongly, {missed} not found."
+)
+STANDS = "This one stands. {because}"
+OTHER_CHARGE = "Something is wrong here, but not this. {look}"
+
 # Names of failures that are found without any misconception being defined.
 ROUNDING = "rounding"
 
