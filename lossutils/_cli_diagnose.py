@@ -48,6 +48,12 @@ def add_diagnose(commands) -> None:
         metavar="NATS",
         help="the lowest loss that any model could reach, if it is known",
     )
+    add(
+        "--pass-steps",
+        type=_steps,
+        metavar="N",
+        help="steps of one pass over the text (default: from the log's epochs); tells a leak from over-fitting",
+    )
     add("--bigger", metavar="LOG", help="the log of a bigger model's run, to compare with")
     add("--plot", metavar="FILE", help="draw the curve and the findings: .svg, .png or .pdf")
     add("--json", action="store_true", help="print everything as JSON, with all digits")
@@ -75,6 +81,7 @@ def run_diagnose(arguments) -> str:
         "log": str(arguments.log),
         "vocab_size": run.vocab_size,
         "floor": run.floor,
+        "pass_steps": run.pass_steps,
         "bigger": arguments.bigger,
         "plot": arguments.plot,
         **diagnosis.to_dict(),
@@ -94,6 +101,7 @@ def _read(arguments, path: str) -> Run:
         columns={role: name for role, name in given.items() if name is not None},
         vocab_size=arguments.vocab_size,
         floor=arguments.floor,
+        pass_steps=arguments.pass_steps if path == arguments.log else None,
     )
 
 
@@ -123,4 +131,14 @@ def _loss(text: str) -> float:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a loss in nats, as 1.69, got {text!r}")
+    return value
+
+
+def _steps(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of steps above 0, got {text!r}")
     return value

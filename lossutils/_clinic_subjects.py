@@ -1,9 +1,11 @@
-"""What a patient of the clinic is trained on, and with which model: the known world, real text, or a parity of bits."""
+"""What a patient of the clinic is trained on, and with which model: the known world, real texts, a parity of bits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +15,28 @@ from torch.nn.functional import relu
 
 from .cross_entropy import cross_entropy
 from .models import GPT, WindowModel
-from .text import ByteTokenizer, encode_documents, python_topics, remove_duplicates, split_documents
+from .text import (
+    BPETokenizer,
+    ByteTokenizer,
+    Document,
+    encode_documents,
+    python_topics,
+    remove_duplicates,
+    split_documents,
+)
 from .worlds import known_world
 
 POOL = 8192  # windows of training text, if the patient gets all of it
 HELD_OUT = 64  # windows that the validation loss is measured on
 PARITY_EXAMPLES = 1024
+PIECES = 512  # of the vocabulary that is learnt from the sources
+# Modules of the standard library that are written in Python, each a document.
+SOURCES = """
+argparse ast calendar cmd configparser copy csv dataclasses datetime difflib doctest enum filecmp
+fractions ftplib functools glob gzip heapq inspect ipaddress locale mailbox mimetypes optparse pdb
+pickle platform pprint random sched shlex shutil smtplib socketserver statistics string subprocess
+tarfile textwrap threading timeit tokenize traceback types uuid weakref zipfile
+"""
 
 
 class Subject(NamedTuple):
@@ -31,7 +49,8 @@ class Subject(NamedTuple):
 
 
 def vocab_size(patient) -> int:
-    return {"world": known_world().vocab_size, "topics": 256, "parity": 2}[patient.subject]
+    sizes = {"world": known_world().vocab_size, "topics": 256, "source": 256, "pieces": PIECES, "parity": 2}
+    return sizes[patient.subject]
 
 
 def floor(patient) -> float | None:
@@ -39,6 +58,14 @@ def floor(patient) -> float | None:
     if patient.subject == "world":
         return world_floor(patient.length)
     return 0.0 if patient.subject == "parity" else None
+
+
+def pass_steps(patient) -> float:
+    """Steps until as many windows were drawn as there are; a parity draws new signs for ever."""
+    if patient.subject == "parity":
+        return float("inf")
+    windows = POOL if patient.sequences is None else min(POOL, patient.sequences)
+    return windows / (patient.batch_size * patient.accumulate)
 
 
 @cache
@@ -101,24 +128,40 @@ def world_windows(length: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.as_tensor(rows[:POOL]), torch.as_tensor(rows[POOL:])
 
 
-def topics_windows(length: int, seed: int) -> tuple[Tensor, Tensor]:
+def stream_windows(subject: str, length: int, seed: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng([6, seed])
     found = []
-    for ids, n in zip(topics_streams(), (POOL, HELD_OUT), strict=True):
+    for ids, n in zip(streams(subject), (POOL, HELD_OUT), strict=True):
         starts = rng.integers(0, len(ids) - length + 1, n)
         found.append(torch.as_tensor(ids[starts[:, None] + np.arange(length)]))
     return found[0], found[1]
 
 
 @cache
-def topics_streams() -> tuple[np.ndarray, np.ndarray]:
-    """Bytes to train on and bytes of other topics, without the paragraphs that several topics share."""
-    train, held_out = split_documents(remove_duplicates(python_topics()), held_out=0.1, seed=0)
+def streams(subject: str) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens to train on and tokens of other documents, without the paragraphs that several documents share."""
+    documents = python_topics() if subject == "topics" else python_sources()
+    train, held_out = split_documents(remove_duplicates(documents), held_out=0.1, seed=0)
     tokenizer = ByteTokenizer()
+    if subject == "pieces":
+        tokenizer = BPETokenizer.train([document.text for document in train], PIECES)
     return encode_documents(train, tokenizer).ids, encode_documents(held_out, tokenizer).ids
 
 
-WINDOWS = {"world": world_windows, "topics": topics_windows}
+def python_sources() -> list[Document]:
+    """Source text of the standard library, as this Python has it; a module that it lacks is left out."""
+    found = []
+    for name in SOURCES.split():
+        spec = find_spec(name)
+        if spec is not None and spec.has_location:
+            found.append(Document(name, Path(spec.origin).read_text(encoding="utf-8")))
+    return found
+
+
+WINDOWS = {
+    "world": world_windows,
+    **{subject: partial(stream_windows, subject) for subject in ("topics", "source", "pieces")},
+}
 
 
 # ------------------------------------------------------------------------------------------------------ parity

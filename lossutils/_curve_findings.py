@@ -10,12 +10,14 @@ import numpy as np
 
 from ._curve_view import (
     CLEAR,
+    FIRST_PASS,
     FIRST_STEPS,
     FLAT_RATIO,
     FLAT_SHARE,
     GAP_TO_BIGGER,
     GAP_TO_FLOOR,
     LATER_SHARE,
+    LOST_LEVEL,
     LOST_SHARE,
     NO_HELP,
     RISE_NOISE,
@@ -211,6 +213,35 @@ def spikes(view: View, jumps: list[Jump]) -> Finding:
     )
 
 
+def lost(view: View) -> Finding | None:
+    """Worse than a blind guess for long, though no level was left: the climb lies before or in the first records."""
+    if view.ln_v is None:
+        return None
+    width = max(3, len(view) // 50)
+    level = np.array(
+        [np.median(view.loss[max(0, i - width // 2) : i + width // 2 + 1]) for i in range(len(view))]
+    )
+    above = level > view.ln_v + LOST_LEVEL
+    share = float(above.mean())
+    if share <= LOST_SHARE:
+        return None
+    # A bad start that takes long comes down from the very first loss; a run that was lost climbs from ln V.
+    if view.run.steps[0] <= 1 and level.max() <= view.first_loss + LOST_LEVEL:
+        return None
+    first, last = view.steps[np.flatnonzero(above)[[0, -1]]]
+    return Finding(
+        "divergence",
+        "severe",
+        first,
+        last,
+        f"For {100 * share:.0f} % of the run the loss is more than {LOST_LEVEL:g} above ln V = {view.ln_v:.2f}, up to "
+        f"{view.loss.max():.2f}: worse than a blind guess. It ends at {view.end:.2f}.",
+        "a learning rate 3 to 10 times smaller, a longer warm-up, clipping at norm 1; then start again. Record the "
+        "first steps one by one, to see it climb.",
+        {"share_of_the_run": share, "ln_v": view.ln_v, "peak": float(view.loss.max()), "end": view.end},
+    )
+
+
 # -------------------------------------------------------------------------------------------- flat, and too noisy
 
 
@@ -219,7 +250,14 @@ def unlearnt(view: View) -> Finding | None:
     if view.ln_v is None:
         return None
     level, ln_v = view.end, view.ln_v
-    if level < UNLEARNT * ln_v or view.progress > (1 - UNLEARNT) * ln_v or view.end_error > 0.02 * ln_v:
+    least = (1 - UNLEARNT) * ln_v  # what it would have to gain
+    second_half = view.loss[len(view) // 2 :]
+    # The last tenth alone may be too noisy to know the level by; a level known to a tenth of `least` is known.
+    if (
+        min(level, second_half.mean()) < UNLEARNT * ln_v
+        or view.error(len(second_half)) > 0.1 * least
+        or view.progress - 2 * view.end_error > least
+    ):
         return None
     return Finding(
         "plateau",
@@ -322,6 +360,19 @@ def leak(view: View) -> Finding | None:
     floor = run.floor
     lowest_possible = floor if floor is not None else TOO_GOOD * view.ln_v if view.ln_v is not None else None
     held_out = held_out_losses(run)
+    if (apart := apart_in_the_first_pass(view)) and apart["gap"] > FIRST_PASS * apart["train_gain"]:
+        return Finding(
+            "leak",
+            "severe",
+            view.first_step,
+            view.last_step,
+            f"At step {apart['step']:g}, within the first pass over the text, training has fallen by "
+            f"{apart['train_gain']:.2f} to {apart['train']:.3f} and validation stands at {apart['validation']:.3f}. In "
+            "a first pass each batch is new and nothing is learnt by heart: what training gained and validation "
+            "did not is no knowledge of the text.",
+            advice,
+            apart,
+        )
     numbers = {"train_end": view.end}
     if floor is not None:
         numbers["floor"] = floor
@@ -332,8 +383,10 @@ def leak(view: View) -> Finding | None:
             "validation_gain": gained,
             "train_gain": view.progress,
         }
+        # Who reads a small text often may gain as little, so this is for logs that do not tell the length of a pass.
         if (
-            view.progress > 2 * CLEAR * view.end_error
+            run.pass_steps is None
+            and view.progress > 2 * CLEAR * view.end_error
             and gained < NO_HELP * view.progress
             and held_out.min() - view.end > (1 - NO_HELP) * view.progress
         ):
@@ -383,6 +436,38 @@ def leak(view: View) -> Finding | None:
     return None
 
 
+def in_the_first_pass(run) -> np.ndarray:
+    """Which validation losses were taken in the first pass, after the start."""
+    steps = run.validation_steps
+    return (steps <= run.pass_steps) & (steps > run.steps[0]) & np.isfinite(run.validation)
+
+
+def apart_in_the_first_pass(view: View) -> dict[str, float] | None:
+    """How far training and validation are apart at the last validation loss of the first pass, if that is known."""
+    run = view.run
+    if run.pass_steps is None or run.validation is None:
+        return None
+    first_pass = in_the_first_pass(run)
+    if not first_pass.any():
+        return None
+    at = int(np.flatnonzero(first_pass)[-1])
+    step = float(run.validation_steps[at])
+    # Before it only, so that what is learnt by heart later does not count; a mean over a tenth of the way there.
+    before = view.steps <= step
+    near = view.calm[before & (view.steps >= step - max(0.1 * (step - view.first_step), view.spacing))]
+    if not len(near):
+        return None
+    train, error = float(near.mean()), view.error(len(near))
+    found = {
+        "step": step,
+        "train": train,
+        "validation": float(run.validation[at]),
+        "train_gain": view.start - train,
+        "gap": float(run.validation[at]) - train,
+    }
+    return found if min(found["gap"], found["train_gain"]) > CLEAR * error else None
+
+
 def clearly_below(value: float, bound: float, view: View) -> bool:
     """Below by more than noise, and by a tenth of the bound (which may be known to the third digit only)."""
     return value < 0.9 * bound and bound - value > CLEAR * view.end_error
@@ -419,6 +504,19 @@ def overfitting(view: View) -> Finding | None:
         or view.end > around.mean() + 2 * error  # training rose as well: not this
     ):
         return None
+    if run.pass_steps is not None and run.pass_steps >= steps[-1]:
+        return Finding(
+            "unknown",
+            "unclear",
+            steps[best],
+            steps[-1],
+            f"The validation loss rises from {held_out[best]:.3f} at step {steps[best]:g} to {held_out[-1]:.3f} while "
+            f"training falls, but a pass takes {run.pass_steps:g} steps: nothing was read twice, so this is no "
+            "over-fitting.",
+            "compare the two texts: does the training text change along the way, is it another kind of text, or does "
+            "it hold the same passages several times? A small leak looks like this too.",
+            {"best": float(held_out[best]), "best_step": float(steps[best]), "rise": rise},
+        )
     return Finding(
         "overfitting",
         "severe" if rise > gained else "warning",
@@ -461,6 +559,18 @@ def underfitting(view: View, bigger) -> Finding | None:
     if run.floor is not None and view.start > run.floor:
         gap = end - run.floor
         way = view.start - run.floor
+        if gap > UNLEARNT * way and gap > CLEAR * view.end_error:
+            return Finding(
+                "plateau",
+                "severe",
+                view.first_step,
+                view.last_step,
+                f"The {whose} loss ends at {end:.3f}, {100 * gap / way:.0f} % of the way to the floor of "
+                f"{run.floor:.3f} is left: next to nothing has been learnt.",
+                "larger batches first, if single losses scatter; then as for a loss that stays at ln V: the learning "
+                "rate, frozen parameters, inputs beside targets.",
+                {"end": end, "floor": run.floor, "gap": gap, "share_left": gap / way},
+            )
         if gap > GAP_TO_FLOOR * way and gap > CLEAR * view.end_error:
             return Finding(
                 "underfitting",

@@ -38,6 +38,7 @@ NAMES = {
     "learning_rate": ("learning_rate", "lr", "train_learning_rate", "train_lr", "learning_rates"),
     "gradient_norm": ("gradient_norm", "grad_norm", "train_grad_norm", "train_gradient_norm", "gnorm"),
 }
+EPOCH_NAMES = ("epoch", "epochs", "train_epoch", "trainer_epoch")
 NEEDED = ("step", "train")
 OPTIONS = {"step": "--step-column", "train": "--loss-column", "validation": "--validation-column"}
 
@@ -62,10 +63,35 @@ def read_series(
         raw = row_series(path, list(rows), columns)
     found = {}
     for role, points in raw.items():
-        if points:
+        if points and not (role == "epoch" and shuffled(points)):
             found[role], note = in_order(f"{path}: {role.replace('_', ' ')}", points)
-            notes += note
+            if role != "epoch":
+                notes += note
     return found, notes
+
+
+def shuffled(points: list[tuple[float, float]]) -> bool:
+    """Whether steps go back, which only :func:`in_order` understands, with losses."""
+    return bool((np.diff([step for step, _ in points]) < 0).any())
+
+
+def steps_of_a_pass(epochs: Series) -> float | None:
+    """Steps of one pass over the text, from the epochs beside the steps; None where they do not tell.
+
+    Whole numbers count the passes that are over (or, from 1 on, the pass that runs); fractions say more.
+    """
+    steps, epoch = epochs
+    steps, epoch = steps[np.isfinite(epoch)], epoch[np.isfinite(epoch)]
+    if (epoch != np.round(epoch)).any():
+        begun = (epoch > 0) & (steps > 0)
+        ratio = steps[begun] / epoch[begun]
+    else:
+        first_of_each = np.flatnonzero(np.diff(epoch) == 1) + 1
+        passes = epoch[first_of_each] - epoch[:1]
+        over = passes > 0
+        ratio = (steps[first_of_each][over] - steps[:1]) / passes[over]
+    ratio = ratio[ratio > 0]
+    return float(np.median(ratio)) if len(ratio) else None
 
 
 def locate(path: Path, format: str | None) -> tuple[Path, str]:
@@ -166,7 +192,22 @@ def row_series(path: Path, rows: list, columns: Mapping[str, str]) -> dict[str, 
             series[role].append((step, value))
     if not series["train"]:
         raise ValueError(f"{path} has nothing in its column {chosen['train']!r}")
+    series["epoch"] = epoch_points(names, rows, step_name)
     return series
+
+
+def epoch_points(names: list[str], rows: list, step_name: str) -> list[tuple[float, float]]:
+    """Epochs beside their steps. Nobody asked for them, so one that cannot be read is no error."""
+    name = next((name for name in names if simplified(name) in EPOCH_NAMES), None)
+    points = []
+    for _, row in rows if name is not None else ():
+        try:
+            step, epoch = float(row.get(step_name)), float(row.get(name))
+        except (TypeError, ValueError):
+            continue
+        if np.isfinite(step) and np.isfinite(epoch):
+            points.append((step, epoch))
+    return points
 
 
 def as_number(path: Path, line: int, name: str, value: Any) -> float | None:
@@ -260,6 +301,9 @@ def tensorboard_series(path: Path, columns: Mapping[str, str]) -> dict[str, list
             if any(array.size != 1 for _, array in arrays):
                 raise ValueError(f"{path}: tag {tag!r} holds tensors, not one number a step")
             series[role] = [(float(step), float(array.reshape(()))) for step, array in arrays]
+    epoch = next((tag for tag in tags["scalars"] if simplified(tag) in EPOCH_NAMES), None)
+    if epoch is not None:
+        series["epoch"] = [(float(event.step), float(event.value)) for event in events.Scalars(epoch)]
     return series
 
 

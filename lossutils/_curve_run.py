@@ -35,6 +35,10 @@ class Run:
         V: without it nobody knows where a curve should start.
     floor : float, optional
         The lowest expected loss of any model, nats/token.
+    pass_steps : float, optional
+        Steps of one pass over the training text (an epoch); ``math.inf`` where no example comes twice. In the first
+        pass each batch is new to the model, so the training loss is a loss on new text too: what it gains and
+        validation does not is no over-fitting.
     name : str
         For reports and pictures.
     notes : tuple of str
@@ -44,7 +48,7 @@ class Run:
     ------
     ValueError
         Lengths that differ, no point, steps that do not increase, not one finite training loss, a vocabulary of less
-        than 2, a negative floor.
+        than 2, a negative floor, a pass of no steps.
     TypeError
         What are no numbers.
 
@@ -65,6 +69,7 @@ class Run:
     floor: float | None = None
     name: str = ""
     notes: tuple[str, ...] = ()
+    pass_steps: float | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the dataclass is frozen for its users
@@ -89,6 +94,10 @@ class Run:
             put(self, "vocab_size", int(size))
         if self.floor is not None:
             put(self, "floor", _checks.real("floor", self.floor, 0.0))
+        if self.pass_steps is not None and self.pass_steps != math.inf:
+            put(self, "pass_steps", _checks.real("pass_steps", self.pass_steps, 0.0))
+            if not self.pass_steps > 0:
+                raise ValueError("pass_steps must be above 0, got 0")
         put(self, "notes", tuple(self.notes))
 
     def __len__(self) -> int:
@@ -96,7 +105,10 @@ class Run:
 
     @classmethod
     def from_history(cls, history: History, **known: Any) -> Run:
-        """The curve of a `History` of :func:`lossutils.training.train`; ``known`` is vocab_size, floor, name."""
+        """The curve of a `History` of :func:`lossutils.training.train`.
+
+        ``known`` is vocab_size, floor, pass_steps, name.
+        """
         if not history.losses:
             raise ValueError("history holds no step; there is no curve to read")
         run = {

@@ -14,8 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
-# What was chosen, on development seeds of one world and two models (book/experiments/clinic_rates.py says how often
-# they are right on others). Few, and each with its reason.
+# What was chosen, on development seeds of one world and one text (book/experiments/clinic_rates.py says how often they
+# are right on others). Few, and each with its reason.
 MIN_POINTS = 20  # fewer points have no shape: a tenth of the run would be one point
 LONGEST = 1000  # points that the rules look at; a longer curve is averaged over blocks first
 JUMP_NOISE = 6.0  # a jump is higher than 6 sd of the noise: chance makes 1e-9 of that
@@ -26,9 +26,11 @@ FLAT_SHARE = 0.20  # a plateau lasts a fifth of the run or longer
 FLAT_RATIO = 0.15  # and falls less than 15 % as fast as the curve does later
 LATER_SHARE = 0.25  # and what comes later is a quarter of all progress, so that it was worth waiting for
 UNLEARNT = 0.90  # above 90 % of ln V, without a tenth of ln V of progress, nothing was learnt
+LOST_LEVEL = 0.5  # a run that is half a nat worse than a blind guess for a quarter of its time is lost
 RISE_PROGRESS = 0.05  # over-fitting: validation rises by 5 % of what it had gained
 RISE_NOISE = 4.0  # and by 4 sd of its own noise
-NO_HELP = 0.20  # a leak: validation gains less than a fifth of what training gains
+NO_HELP = 0.20  # a leak, if the length of a pass is unknown: validation gains less than a fifth of what training gains
+FIRST_PASS = 0.50  # and in the first pass: by half of what training gained, more than other documents cost
 TOO_GOOD = 0.03  # no text costs less than 3 % of ln V a token
 GAP_TO_FLOOR = 0.25  # under-fitting: the run ends above the floor by a quarter of the way that there was
 GAP_TO_BIGGER = 0.05  # or above a bigger model by 5 % of what that one has gained
@@ -70,16 +72,26 @@ class View:
 
     @cached_property
     def start(self) -> float:
-        """Where the fall begins: the first losses, or ln V if they are above it by more than a start should be."""
+        """Where the fall begins: the first losses, or ln V.
+
+        ln V if they are above it by more than a start should be, and if they agree with it within their noise: then it
+        is the better number, as an untrained model costs ln V and three losses scatter.
+        """
         start = float(np.median(self.loss[:3]))
-        if self.ln_v is not None and start > self.ln_v + START_NATS:
-            return self.ln_v
-        return start
+        if self.ln_v is None:
+            return start
+        error = self.noise / math.sqrt(2)  # of the median of three, roughly
+        return self.ln_v if start > self.ln_v + START_NATS or abs(start - self.ln_v) < 2 * error else start
 
     @cached_property
     def end(self) -> float:
         """The mean of the last tenth."""
         return float(self.loss[-self.tenth :].mean())
+
+    @cached_property
+    def spacing(self) -> float:
+        """Steps from one point to the next, usually."""
+        return float(np.median(np.diff(self.steps))) if len(self) > 1 else 0.0
 
     @cached_property
     def tenth(self) -> int:

@@ -16,7 +16,7 @@ from .training import History, Progress, TrainingDiverged, train_batches
 
 __all__ = ["Patient", "patients", "run"]
 
-SUBJECTS = ("world", "topics", "parity")
+SUBJECTS = ("world", "topics", "source", "pieces", "parity")
 MODELS = ("gpt", "window")
 
 
@@ -34,10 +34,11 @@ class Patient:
         What :func:`lossutils.curves.diagnose` ought to call it; "healthy" too where a curve cannot show what is wrong.
     story : str
         What was done to it, in a sentence.
-    subject : {"world", "topics", "parity"}
-        The known world in words, the topics of Python's help in bytes, or the parity of some of many signs.
+    subject : {"world", "topics", "source", "pieces", "parity"}
+        The known world in words; the topics of Python's help in bytes; source text of Python's standard library in
+        bytes ("source") or in 512 pieces of it (byte-pair encoding); or the parity of some of many signs.
     model : {"gpt", "window"}
-        For the two texts. A parity is learnt by a network with one hidden layer.
+        For the texts. A parity is learnt by a network with one hidden layer.
     width, layers, heads : int
         Of the model.
     length, batch_size, steps, learning_rate, clip, warm_up, final_share, optimizer, accumulate
@@ -101,9 +102,20 @@ class Patient:
         """The lowest expected loss of any model, in nats; None for real text, where nobody knows it."""
         return _clinic_subjects.floor(self)
 
+    @property
+    def pass_steps(self) -> float:
+        """Steps of one pass over the training text; infinite where no example comes twice."""
+        return _clinic_subjects.pass_steps(self)
+
     def as_run(self, history: History) -> curves.Run:
         """The curve of a history of this patient, with all that is known about it."""
-        return curves.Run.from_history(history, vocab_size=self.vocab_size, floor=self.floor, name=self.name)
+        return curves.Run.from_history(
+            history,
+            vocab_size=self.vocab_size,
+            floor=self.floor,
+            pass_steps=self.pass_steps,
+            name=self.name,
+        )
 
 
 PATIENTS = (

@@ -40,6 +40,24 @@ def test_what_is_known_is_used(log, capsys):
     assert "bad start" not in out
 
 
+def test_the_length_of_a_pass_tells_a_leak_from_overfitting(tmp_path, capsys):
+    path = tmp_path / "run.csv"
+    held_out = [3.8, 2.6, 2.9, 4.2, 5.3, 6.2, 6.9, 7.4, 7.8, 8.1]
+    rows = [
+        f"{step},{3.8 * 0.97**step},{held_out[step // 30] if step % 30 == 0 else ''}" for step in range(300)
+    ]
+    path.write_text("step,loss,val_loss\n" + "\n".join(rows))
+    for options, kind in (
+        ([], "overfitting"),
+        (["--pass-steps", "5"], "overfitting"),
+        (["--pass-steps", "1e3"], "leak"),
+    ):
+        assert main(["diagnose", str(path), "--json", *options]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["kinds"] == [kind]
+        assert report["pass_steps"] == (float(options[1]) if options else None)
+
+
 def test_json_holds_the_same_with_all_digits(log, capsys):
     assert main(["diagnose", str(log), "--json", "--vocab-size", "46"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -126,7 +144,14 @@ def test_a_wrong_option_is_one_line_on_stderr(arguments, words, log, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--vocab-size", "1"], ["--vocab-size", "x"], ["--floor", "-1"], ["--floor", "nan"]]
+    "arguments",
+    [
+        ["--vocab-size", "1"],
+        ["--vocab-size", "x"],
+        ["--floor", "-1"],
+        ["--floor", "nan"],
+        ["--pass-steps", "0"],
+    ],
 )
 def test_a_number_out_of_its_range_is_refused(arguments, log, capsys):
     with pytest.raises(SystemExit) as error:

@@ -46,6 +46,19 @@ def test_a_patient_is_diagnosed_with_what_was_done_to_it(name):
     assert history.validation_steps[-1] == patient.steps
 
 
+@pytest.mark.parametrize("subject", ["topics", "source", "pieces"])
+@pytest.mark.parametrize("name", ["unshifted", "overfitting"])
+def test_on_real_text_the_length_of_a_pass_tells_a_leak_from_overfitting(name, subject):
+    patient = dataclasses.replace(PATIENTS[name], subject=subject, steps=200, length=24)
+    run = patient.as_run(clinic.run(patient, seed=22))
+    assert (
+        run.validation.min() < run.validation[[0, -1]].min() - 0.05
+    )  # better first, then worse, with either
+    assert curves.diagnose(run).kinds == (patient.kind,)
+    blind = curves.diagnose(dataclasses.replace(run, pass_steps=None))
+    assert "leak or overfitting" in blind.cannot_tell
+
+
 def test_the_same_seed_gives_the_same_history_and_another_one_another():
     first, again, other = (clinic.run("spike", seed=seed, steps=30) for seed in (3, 3, 4))
     assert first == again
@@ -74,11 +87,20 @@ def test_what_is_known_of_a_patient_is_right():
     assert patient.vocab_size == known_world().vocab_size
     assert patient.floor == pytest.approx(known_world().floor(32).mean())
     assert dataclasses.replace(patient, subject="topics").floor is None
+    assert patient.pass_steps == 8192 / 16
+    assert PATIENTS["overfitting"].pass_steps == 24 / 16
+    assert PATIENTS["mean of means"].pass_steps == 8192 / (2 * 8)
+    assert PATIENTS["plateau"].pass_steps == math.inf
+    for subject, size in (("topics", 256), ("source", 256), ("pieces", 512)):
+        other = dataclasses.replace(patient, subject=subject)
+        assert (other.floor, other.vocab_size) == (None, size)
+        seen = torch.tensor(batch(make(other, 0), 0))
+        assert int(seen.min()) >= 0 and int(seen.max()) < size
     assert (PATIENTS["plateau"].floor, PATIENTS["plateau"].vocab_size) == (0.0, 2)
 
 
 def test_a_text_and_its_validation_text_share_no_window():
-    for name in ("world", "topics"):
+    for name in ("world", "topics", "pieces"):
         subject = make(dataclasses.replace(PATIENTS["healthy"], subject=name), 0)
         seen = {tuple(row) for step in range(40) for row in batch(subject, step)}
         held_out = []

@@ -195,6 +195,25 @@ def test_a_loss_that_stays_at_ln_v_has_learnt_nothing():
     assert diagnose(Run(steps, loss)).kinds == ("noise",)
 
 
+def test_a_long_noisy_run_that_learnt_nothing_is_a_plateau_and_a_short_one_cannot_tell():
+    rng = np.random.default_rng(0)
+    loss = math.log(2) + 0.4 * rng.standard_normal(30_000)
+    when, held_out = [0, 50, 100], [0.70, 0.69, 0.69]
+    known = {"vocab_size": 2, "floor": 0.0, "validation_steps": when, "validation": held_out}
+    assert diagnose(Run(np.arange(100), loss[:100], **known)).kinds == ("noise",)
+    assert diagnose(Run(np.arange(30_000), loss, **known)).kinds == ("plateau",)
+
+
+def test_a_hump_on_the_way_does_not_make_underfitting_of_a_run_that_learnt_nothing():
+    """Between the fog and a certain level the validation loss decides."""
+    steps = np.arange(1000)
+    loss = math.log(2) + 0.5 * np.exp(-steps / 200) + 0.3 * np.random.default_rng(0).standard_normal(1000)
+    loss[:10] -= 0.5
+    known = {"vocab_size": 2, "validation_steps": [0, 500, 1000], "validation": [0.70, 0.80, 0.69]}
+    (finding,) = diagnose(Run(steps, loss, floor=0.0, **known)).findings
+    assert (finding.kind, "next to nothing" in finding.evidence) == ("plateau", True)
+
+
 def test_validation_that_turns_while_training_falls_is_overfitting():
     steps, loss = healthy(end=0.1)
     when = np.arange(0, 301, 30)
@@ -217,6 +236,78 @@ def test_training_that_falls_while_validation_never_gains_is_a_leak():
     held_out = np.linspace(3.8, 11, 11)
     (finding,) = diagnose(Run(steps, loss, when, held_out, vocab_size=V)).findings
     assert finding.kind == "leak"
+
+
+def leaking():
+    """As targets that are not shifted look on a text whose tokens are not equally frequent: validation falls first."""
+    steps, loss = healthy(end=0.0, noise=0.001)
+    when = np.arange(0, 301, 30)
+    return steps, loss, when, np.array([3.8, 2.6, 2.9, 4.2, 5.3, 6.2, 6.9, 7.4, 7.8, 8.1, 8.3])
+
+
+def test_a_gap_in_the_first_pass_is_a_leak_and_the_same_curve_on_a_small_text_overfitting():
+    steps, loss, when, held_out = leaking()
+
+    def said(pass_steps):
+        return diagnose(Run(steps, loss, when, held_out, vocab_size=V, pass_steps=pass_steps))
+
+    for pass_steps in (math.inf, 5000, 300, 100):
+        (finding,) = said(pass_steps).findings
+        assert finding.kind == "leak"
+        assert "within the first pass" in finding.evidence
+        assert finding.numbers["step"] == min(pass_steps, 300) // 30 * 30
+    assert said(5).kinds == ("overfitting",)  # read sixty times
+
+
+def test_without_the_length_of_a_pass_it_is_said_that_a_leak_cannot_be_told_from_overfitting():
+    steps, loss, when, held_out = leaking()
+    diagnosis = diagnose(Run(steps, loss, when, held_out, vocab_size=V))
+    assert diagnosis.kinds == ("overfitting",)
+    assert "steps of one pass" in diagnosis.cannot_tell["leak or overfitting"]
+
+
+def test_a_small_text_that_teaches_nothing_is_overfitting_if_it_is_known_to_be_small():
+    steps, loss = healthy(end=0.0, noise=0.001)
+    when, held_out = np.arange(0, 301, 30), np.linspace(3.8, 11, 11)
+    held_out[1] = 3.5  # it gains less than a tenth of what training gains
+    small = Run(steps, loss, when, held_out, vocab_size=V, pass_steps=2)
+    diagnosis = diagnose(small)
+    assert diagnosis.kinds == ("overfitting",)
+    assert "within the first pass" in diagnosis.cannot_tell["leak or overfitting"]
+    assert diagnose(Run(steps, loss, when, held_out, vocab_size=V)).kinds == ("leak",)
+
+
+def test_other_documents_that_cost_a_little_more_are_no_leak():
+    steps, loss = healthy()
+    when = np.arange(0, 301, 30)
+    held_out = 2.2 + 1.6 * np.exp(-when / 37)  # 0.6 above training, of 2.2 that it gained
+    assert kinds(steps, loss, validation_steps=when, validation=held_out, pass_steps=math.inf) == ("healthy",)
+
+
+def test_validation_that_turns_within_the_first_pass_is_no_overfitting():
+    steps, loss = healthy(end=1.6)
+    when = np.arange(0, 301, 30)
+    held_out = 1.7 + 2.1 * np.exp(-when / 37) + 0.4 * (when / 300) ** 2
+    known = {"validation_steps": when, "validation": held_out}
+    assert kinds(steps, loss, **known) == ("overfitting",)
+    (finding,) = diagnose(Run(steps, loss, vocab_size=V, pass_steps=400, **known)).findings
+    assert (finding.kind, "nothing was read twice" in finding.evidence) == ("unknown", True)
+
+
+def test_a_climb_that_the_first_record_has_missed_is_a_divergence_and_a_bad_start_is_none():
+    """A log of means of five: the loss was at ln V for a step or two, then far above it for half of the run."""
+    steps = np.arange(5, 301, 5)
+    rng = np.random.default_rng(0)
+    storm = LN_V + 30 * np.clip(1 - steps / 180, 0, None) + 0.1 * rng.standard_normal(60)
+    diagnosis = diagnose(Run(steps, storm, vocab_size=V))
+    assert diagnosis.kinds == ("divergence",)
+    assert "worse than a blind guess" in diagnosis.findings[0].evidence
+    soon = 1.8 + 9 * np.exp(-steps / 12) + 0.05 * rng.standard_normal(60)
+    assert kinds(steps, soon) == ("bad_start",)
+    # From its very first step on it only comes down: slow, but no climb.
+    every = np.arange(300)
+    slow = 1.8 + 9 * np.exp(-every / 100) + 0.05 * rng.standard_normal(300)
+    assert kinds(every, slow) == ("bad_start",)
 
 
 @pytest.mark.parametrize("floor", [None, 1.5])
@@ -341,6 +432,9 @@ def test_a_run_refuses_numbers_that_are_no_curve(arguments, words):
         ({"vocab_size": 2.5}, ValueError, "whole number"),
         ({"vocab_size": "46"}, TypeError, "vocab_size"),
         ({"floor": -1.0}, ValueError, "floor"),
+        ({"pass_steps": 0.0}, ValueError, "pass_steps"),
+        ({"pass_steps": math.nan}, ValueError, "pass_steps"),
+        ({"pass_steps": "all"}, TypeError, "pass_steps"),
         ({"validation": [1.0]}, ValueError, "together"),
         ({"validation": [1.0], "validation_steps": [0, 1]}, ValueError, "validation has 1"),
         ({"gradient_norm": [1.0]}, ValueError, "gradient_norm"),
@@ -442,6 +536,7 @@ def test_a_trainers_state_is_read_and_its_closing_mean_left_out(tmp_path):
         assert run.train[-1] == 3.0
         assert run.validation.tolist() == [3.6, 3.2]
         assert run.gradient_norm.tolist() == [1.0] * 10
+        assert run.pass_steps == 50
 
 
 def test_a_real_trainers_state_is_read(tmp_path):
@@ -507,6 +602,24 @@ def test_columns_can_be_named(tmp_path):
         read_run(path, columns={"train": "c", "step": "epoch"})
     with pytest.raises(ValueError, match="columns must be one of"):
         read_run(path, columns={"loss": "b - loss"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "steps"),
+    [
+        ("0,0.0,3.9\n10,0.25,3.5\n20,0.5,3.2\n", 40),  # fractions, as Trainer's
+        ("0,0,3.9\n10,0,3.5\n20,1,3.2\n30,1,3.1\n40,2,3.1\n", 20),  # passes that are over
+        ("0,1,3.9\n10,1,3.5\n20,2,3.2\n30,2,3.1\n40,3,3.1\n", 20),  # the pass that runs
+        ("0,0,3.9\n10,0,3.5\n", None),
+        ("0,one,3.9\n10,,3.5\n", None),
+        ("20,1,3.9\n10,0,3.5\n", None),
+    ],
+)
+def test_the_length_of_a_pass_is_read_from_epochs_where_they_tell(rows, steps, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("step,epoch,loss\n" + rows)
+    assert read_run(path).pass_steps == steps
+    assert read_run(path, pass_steps=7).pass_steps == 7
 
 
 def csv_of(tmp_path: Path, pairs) -> Path:

@@ -16,11 +16,7 @@ from .definition import Exercise, normal_option, plain_text
 from .reading import describe
 
 CHARGE_LETTERS = "abcdefghijklmnopqr"
-EXACT, OTHER, FALSE = (
-    2,
-    1,
-    -2,
-)  # points: the right charge, a mistake seen for another reason, a sound statement
+EXACT, OTHER, FALSE = 2, 1, -2  # points: the right charge; a mistake, for another reason; a sound statement
 MOST_CLAIMS = 25  # what the page keeps of an answer has 100 characters
 FINDINGS = re.compile(r"\s*(?:[0-9]+\s*[:=]?\s*[a-zA-Z](?![a-zA-Z])[\s,;]*)*")
 FINDING = re.compile(r"([0-9]+)\s*[:=]?\s*([a-zA-Z])")
