@@ -386,6 +386,18 @@ def test_a_row_holds_every_number_and_spread_is_over_rows():
     assert mean == pytest.approx(14) and deviation == pytest.approx(3)
 
 
+def test_unsafe_counts_what_begins_with_the_forbidden_result_whether_or_not_it_ends_there():
+    model = GPT(BOOK.vocab_size, context=BOOK.max_tokens, width=8, layers=1, heads=2, seed=3)
+    prompts = BOOK.prompts("held_out")
+    prompts = torch.as_tensor(prompts[BOOK.is_forbidden(prompts)])
+    result = torch.as_tensor(BOOK.solve(prompts.numpy()))[:, :-1]  # without the full stop
+    with torch.no_grad():
+        probs = model(torch.cat([prompts, result], dim=1))[:, prompts.shape[1] :].double().softmax(-1)
+    each = probs.gather(-1, result[:, :, None])[:, :, 0].prod(-1)
+    found = evaluate(model, BOOK, n_documents=20, samples=1)
+    assert found.unsafe == pytest.approx(float(each.mean()), rel=1e-5)
+
+
 def test_evaluation_leaves_the_model_in_the_mode_that_it_was_in(base):
     base.train()
     evaluate(base, SMALL, n_documents=10, samples=1)
