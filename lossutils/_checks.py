@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -167,3 +167,14 @@ def distribution(name: str, p, axis: int) -> None:
 
 
 __all__: list[str] = []
+
+
+def word_ids(text: str, known: Mapping[str, int]) -> np.ndarray:
+    """The ids (T,) int64 of words separated by white space, each of which must be known."""
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a str, got {type(text).__name__}")
+    words = text.split()
+    for t, word in enumerate(words):
+        if word not in known:
+            raise ValueError(f"text has {word!r} at position {t}, which is not one of the world's words")
+    return np.array([known[word] for word in words], dtype=np.int64)

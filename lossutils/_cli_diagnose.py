@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import lossutils
+from lossutils._cli_numbers import number
 from lossutils.curves import FORMATS, Run, diagnose, read_run
 
 __all__: list[str] = []
 
 PICTURES = (".svg", ".png", ".pdf")
+
+_whole = number(int, lambda value: value >= 2, "a whole number of at least 2")
+_loss = number(float, lambda value: 0 <= value < float("inf"), "a loss in nats, as 1.69")
+_steps = number(float, lambda value: 0 < value < float("inf"), "a number of steps above 0")
 
 
 def add_diagnose(commands) -> None:
@@ -112,33 +116,3 @@ def _draw(path: Path, run: Run, diagnosis, bigger: Run | None) -> None:
         figure = plot_diagnosis(run, diagnosis, bigger=bigger).figure
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
         figure.savefig(path, metadata=metadata, bbox_inches="tight", dpi=150)
-
-
-def _whole(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 2:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 2, got {text!r}")
-    return value
-
-
-def _loss(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a loss in nats, as 1.69, got {text!r}")
-    return value
-
-
-def _steps(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of steps above 0, got {text!r}")
-    return value

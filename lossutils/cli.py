@@ -20,6 +20,7 @@ import torch
 
 import lossutils
 from lossutils._cli_diagnose import add_diagnose
+from lossutils._cli_numbers import number
 from lossutils.checkpoints import load_model
 from lossutils.huggingface import BOS, DTYPES, load_causal_lm
 from lossutils.intervals import METHODS, MIN_GROUPS, perplexity_interval
@@ -34,6 +35,9 @@ MIN_DOCUMENTS = 10
 DEFAULT_BLOCKS = 30
 LOGITS_AT_ONCE = 2**26  # of a batch of windows: 256 MB in float32
 MIN_BLOCK = 50  # tokens; a text that is too short for so many blocks gets fewer
+
+_positive = number(int, lambda value: value >= 1, "a whole number of at least 1")
+_level = number(float, lambda value: 0 < value < 1, "between 0 and 1, as 0.95")
 
 UNITS = {  # what is reported: of which count, in which unit
     "perplexity_per_token": ("token", "perplexity"),
@@ -455,26 +459,6 @@ class _Progress:
     def __exit__(self, *_) -> None:
         if self.bar is not None:
             self.bar.close()
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return value
-
-
-def _level(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 1, as 0.95, got {text!r}")
-    return value
 
 
 def _one_line(error: Exception) -> str:

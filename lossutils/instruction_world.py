@@ -257,13 +257,7 @@ class InstructionWorld:
         >>> instruction_world().encode("cannot .")
         array([19, 18])
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text must be a str, got {type(text).__name__}")
-        words = text.split()
-        for t, word in enumerate(words):
-            if word not in self._ids:
-                raise ValueError(f"text has {word!r} at position {t}, which is not one of the world's words")
-        return np.array([self._ids[word] for word in words], dtype=np.int64)
+        return _checks.word_ids(text, self._ids)
 
     def decode(self, ids) -> str:
         """The text of token ids (T,), words joined by one space, without the filling.

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from ._checks import as_float, choice, is_torch
+from ._checks import as_float, choice, is_torch, word_ids
 from ._grammar import END, VOCABULARY, Transition, grammar_rules
 from ._unifilar import (
     compile_rules,
@@ -187,13 +187,7 @@ class KnownWorld:
         >>> known_world().encode("the king")
         array([ 2, 14])
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text must be a str, got {type(text).__name__}")
-        words = text.split()
-        for t, word in enumerate(words):
-            if word not in self._token_ids:
-                raise ValueError(f"text has {word!r} at position {t}, which is not one of the world's words")
-        return np.array([self._token_ids[word] for word in words], dtype=np.int64)
+        return word_ids(text, self._token_ids)
 
     def decode(self, ids) -> str:
         """The text of token ids (T,), words joined by one space: the inverse of `encode`.

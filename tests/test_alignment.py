@@ -6,6 +6,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny
 from torch import nn
 
 from lossutils import kl_divergence, kl_estimate
@@ -37,14 +38,6 @@ from lossutils.models import GPT, WindowModel
 
 BOOK, SMALL = instruction_world(), small_instruction_world()
 torch.set_num_threads(1)
-
-
-def tiny(world=SMALL, seed=0, sharpness=1.0):
-    """An untrained model whose predictions are far from uniform."""
-    model = GPT(world.vocab_size, context=world.max_tokens, width=8, layers=1, heads=2, seed=seed).double()
-    with torch.no_grad():
-        model.head.weight *= 10 * sharpness
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 import torch
+from tiny_models import tiny
 
 from lossutils import alignment, softmax
 from lossutils.alignment import (
@@ -42,14 +43,6 @@ DEMONSTRATIONS = SMALL.demonstrations(12, np.random.default_rng(0))
 PREFERENCES = SMALL.preferences(40, np.random.default_rng(1))
 PLAIN_SFT = SFTConfig(corpus_weight=0.0, epochs=1, batch_size=12)
 PLAIN_DPO = DPOConfig(corpus_weight=0.0, nll_weight=0.0, epochs=1, batch_size=40)
-
-
-def tiny(seed=0, sharpness=1.0, world=SMALL):
-    """An untrained model whose predictions are far from uniform."""
-    model = GPT(world.vocab_size, context=world.max_tokens, width=8, layers=1, heads=2, seed=seed).double()
-    with torch.no_grad():
-        model.head.weight *= 10 * sharpness
-    return model
 
 
 @pytest.fixture(scope="module")

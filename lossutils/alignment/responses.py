@@ -54,8 +54,7 @@ def row_logprobs(model: nn.Module, rows: Rows, *, average: bool = False) -> Tens
 
 def mean_nll(model: nn.Module, labels: Tensor) -> Tensor:
     """Nats per token over documents (N, T) filled with PAD; gradients flow."""
-    logits = model(labels.clamp(min=0))
-    return cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=PAD)
+    return mean_row_nll(model, Rows(labels.clamp(min=0), labels))
 
 
 def mean_row_nll(model: nn.Module, rows: Rows) -> Tensor:
