@@ -28,7 +28,15 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(path for path in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 
-TAGS = {"hide-input", "hide-output", "hide-cell", "full-width", "raises-exception", "nbval-ignore-output"}
+TAGS = {
+    "remove-cell",
+    "hide-input",
+    "hide-output",
+    "hide-cell",
+    "full-width",
+    "raises-exception",
+    "nbval-ignore-output",
+}
 
 # Cells whose output differs between processors, so that it is not compared: notebook -> {cell id: reason}.
 # Each asserts the band that it claims, in the cell itself or in the next one.

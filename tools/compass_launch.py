@@ -2,7 +2,8 @@
 
 `make book REPO=https://github.com/owner/name` says it, through two environment variables. Each chapter then links to
 Binder, to Colab and to the repository, and how_to_use.md shows what it has to say about them. Without it, a page offers
-the download of the notebook that was built, and nothing that could point to a place that does not exist.
+the download of the notebook that was built, and nothing that could point to a place that does not exist. What Colab
+opens is the notebook in the repository, so its first code cell must name the repository too (tools/colab.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import re
 
 REPOSITORY, BRANCH = "COMPASS_REPOSITORY", "COMPASS_BRANCH"
 TAG = "repository"  # of the `only` blocks that need one
-PLACEHOLDER = "https://github.com/OWNER/NAME"
 _ADDRESS = re.compile(r"https://github\.com/([A-Za-z0-9-]+)/([A-Za-z0-9._-]+?)(?:\.git)?/?")
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
@@ -70,13 +70,6 @@ def offer(app, config) -> None:
         app.tags.add(TAG)
 
 
-def name_repository(app, docname: str, source: list[str]) -> None:
-    """Put the real address where a page has the placeholder."""
-    if PLACEHOLDER in source[0] and (address := os.environ.get(REPOSITORY)):
-        source[0] = source[0].replace(PLACEHOLDER, repository(address))
-
-
 def setup(app) -> dict:
     app.connect("config-inited", offer)
-    app.connect("source-read", name_repository)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

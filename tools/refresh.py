@@ -71,8 +71,10 @@ def normalise(notebook: dict[str, Any], root: Path = ROOT) -> dict[str, Any]:
             for key in ("outputs", "execution_count"):
                 cell.pop(key, None)
             continue
-        if "hide-cell" in cell.metadata.get("tags", []):
-            cell.metadata.jupyter = {"source_hidden": True}  # folded in JupyterLab as it is on the page
+        if {"hide-cell", "remove-cell"} & set(cell.metadata.get("tags", [])):
+            cell.metadata.jupyter = {
+                "source_hidden": True
+            }  # folded in JupyterLab; on the page too, or absent
         # An empty cell is never run: Jupyter gives it no number.
         count += bool(cell.source.strip())
         cell.execution_count = count if cell.source.strip() else None
@@ -165,10 +167,15 @@ def refresh(path: Path) -> str:
     after = to_bytes(normalise(execute(path)))
     if after == path.read_bytes():
         return "unchanged"
-    spare = path.with_name(f".{path.name}.new")
-    spare.write_bytes(after)
-    spare.replace(path)  # in one go: an interrupted run leaves the old file
+    replace(path, after)
     return "stored"
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file in one go: an interrupted run leaves the old one."""
+    spare = path.with_name(f".{path.name}.new")
+    spare.write_bytes(content)
+    spare.replace(path)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -91,9 +91,19 @@ def task_book(repository: str = "", branch: str = "main") -> None:
             repository, branch = compass_launch.repository(repository), compass_launch.branch(branch)
         except ValueError as error:
             raise Problem(str(error)) from error
-    environment.ensure()
+    python = environment.ensure()
+    if repository:
+        _name_repository(python, repository, branch)
     pages.build(repository=repository, branch=branch)
     print(f"The book is at {(pages.html() / 'index.html').as_uri()}\nor run: make serve")
+
+
+def _name_repository(python: Path, repository: str, branch: str) -> None:
+    """Colab opens a chapter as it lies in the repository, so the chapters must say where the library is."""
+    program = "import sys; from tools import colab; sys.exit(colab.main(sys.argv[1:]))"
+    command = [str(python), "-c", program, repository, branch, *map(str, _notebooks([]))]
+    if subprocess.run(command, cwd=ROOT).returncode:
+        raise Problem("The repository could not be named in the chapters.")
 
 
 def task_test(no_site: bool, quick: bool, pytest_args: Sequence[str]) -> int:
