@@ -115,7 +115,7 @@ def test_outside_colab_the_cell_does_nothing(tmp_path):
 
 def test_in_colab_a_cell_without_an_address_says_what_to_write(tmp_path):
     said = run_cell(tmp_path, colab.source(), in_colab=True)
-    assert "error: write the address of the book's repository in the line above" in said
+    assert "error: the line above must name the repository" in said
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Colab is Linux: the cell speaks to its shell")
