@@ -29,7 +29,7 @@ from .worlds import known_world
 POOL = 8192  # windows of training text, if the patient gets all of it
 HELD_OUT = 64  # windows that the validation loss is measured on
 PARITY_EXAMPLES = 1024
-PIECES = 512  # of the vocabulary that is learnt from the sources
+PIECES = 512  # of the vocabulary that is learned from the sources
 # Modules of the standard library that are written in Python, each a document.
 SOURCES = """
 argparse ast calendar cmd configparser copy csv dataclasses datetime difflib doctest enum filecmp

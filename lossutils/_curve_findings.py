@@ -24,7 +24,7 @@ from ._curve_view import (
     RISE_PROGRESS,
     START_NATS,
     TOO_GOOD,
-    UNLEARNT,
+    UNLEARNED,
     YOUNG_SHARE,
     Jump,
     View,
@@ -245,16 +245,16 @@ def lost(view: View) -> Finding | None:
 # -------------------------------------------------------------------------------------------- flat, and too noisy
 
 
-def unlearnt(view: View) -> Finding | None:
-    """Nothing learnt at all; needs ln V."""
+def unlearned(view: View) -> Finding | None:
+    """Nothing learned at all; needs ln V."""
     if view.ln_v is None:
         return None
     level, ln_v = view.end, view.ln_v
-    least = (1 - UNLEARNT) * ln_v  # what it would have to gain
+    least = (1 - UNLEARNED) * ln_v  # what it would have to gain
     second_half = view.loss[len(view) // 2 :]
     # The last tenth alone may be too noisy to know the level by; a level known to a tenth of `least` is known.
     if (
-        min(level, second_half.mean()) < UNLEARNT * ln_v
+        min(level, second_half.mean()) < UNLEARNED * ln_v
         or view.error(len(second_half)) > 0.1 * least
         or view.progress - 2 * view.end_error > least
     ):
@@ -264,7 +264,7 @@ def unlearnt(view: View) -> Finding | None:
         "severe",
         view.first_step,
         view.last_step,
-        f"The loss ends at {level:.3f}, {100 * level / ln_v:.0f} % of ln V = {ln_v:.3f}: nothing has been learnt.",
+        f"The loss ends at {level:.3f}, {100 * level / ln_v:.0f} % of ln V = {ln_v:.3f}: nothing has been learned.",
         "check that the weights change at all (learning rate, frozen parameters, optimizer given the right ones), that "
         "inputs and targets belong together, then a learning rate 10 times larger.",
         {"end": level, "ln_v": ln_v, "progress": view.progress},
@@ -368,7 +368,7 @@ def leak(view: View) -> Finding | None:
             view.last_step,
             f"At step {apart['step']:g}, within the first pass over the text, training has fallen by "
             f"{apart['train_gain']:.2f} to {apart['train']:.3f} and validation stands at {apart['validation']:.3f}. In "
-            "a first pass each batch is new and nothing is learnt by heart: what training gained and validation "
+            "a first pass each batch is new and nothing is learned by heart: what training gained and validation "
             "did not is no knowledge of the text.",
             advice,
             apart,
@@ -396,7 +396,7 @@ def leak(view: View) -> Finding | None:
                 view.first_step,
                 view.last_step,
                 f"The training loss falls by {view.progress:.2f} to {view.end:.3f}, the validation loss gains only "
-                f"{gained:.2f} at its best and ends at {held_out[-1]:.2f}: what is learnt is no use on other text.",
+                f"{gained:.2f} at its best and ends at {held_out[-1]:.2f}: what is learned is no use on other text.",
                 advice,
                 numbers,
             )
@@ -429,7 +429,7 @@ def leak(view: View) -> Finding | None:
                 if floor is not None
                 else f"{100 * TOO_GOOD:.0f} % of ln V, less than new text costs"
             )
-            + ". Either the targets leak or the text was learnt by heart; without a validation loss nobody can tell.",
+            + ". Either the targets leak or the text was learned by heart; without a validation loss nobody can tell.",
             advice + " And measure the loss on text that was not trained on.",
             numbers,
         )
@@ -452,7 +452,7 @@ def apart_in_the_first_pass(view: View) -> dict[str, float] | None:
         return None
     at = int(np.flatnonzero(first_pass)[-1])
     step = float(run.validation_steps[at])
-    # Before it only, so that what is learnt by heart later does not count; a mean over a tenth of the way there.
+    # Before it only, so that what is learned by heart later does not count; a mean over a tenth of the way there.
     before = view.steps <= step
     near = view.calm[before & (view.steps >= step - max(0.1 * (step - view.first_step), view.spacing))]
     if not len(near):
@@ -559,14 +559,14 @@ def underfitting(view: View, bigger) -> Finding | None:
     if run.floor is not None and view.start > run.floor:
         gap = end - run.floor
         way = view.start - run.floor
-        if gap > UNLEARNT * way and gap > CLEAR * view.end_error:
+        if gap > UNLEARNED * way and gap > CLEAR * view.end_error:
             return Finding(
                 "plateau",
                 "severe",
                 view.first_step,
                 view.last_step,
                 f"The {whose} loss ends at {end:.3f}, {100 * gap / way:.0f} % of the way to the floor of "
-                f"{run.floor:.3f} is left: next to nothing has been learnt.",
+                f"{run.floor:.3f} is left: next to nothing has been learned.",
                 "larger batches first, if single losses scatter; then as for a loss that stays at ln V: the learning "
                 "rate, frozen parameters, inputs beside targets.",
                 {"end": end, "floor": run.floor, "gap": gap, "share_left": gap / way},

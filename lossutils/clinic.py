@@ -38,7 +38,7 @@ class Patient:
         The known world in words; the topics of Python's help in bytes; source text of Python's standard library in
         bytes ("source") or in 512 pieces of it (byte-pair encoding); or the parity of some of many signs.
     model : {"gpt", "window"}
-        For the texts. A parity is learnt by a network with one hidden layer.
+        For the texts. A parity is learned by a network with one hidden layer.
     width, layers, heads : int
         Of the model.
     length, batch_size, steps, learning_rate, clip, warm_up, final_share, optimizer, accumulate
@@ -189,7 +189,7 @@ PATIENTS = (
     Patient(
         name="too noisy",
         kind="noise",
-        story="One example a step and few steps: what is learnt is smaller than the noise.",
+        story="One example a step and few steps: what is learned is smaller than the noise.",
         subject="parity",
         width=64,
         batch_size=1,

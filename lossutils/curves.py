@@ -232,7 +232,7 @@ def diagnose(run: Run, *, bigger: Run | None = None) -> Diagnosis:
           as long, only rises, or is not a number;
         - **spike**: it jumps by six times its noise and a tenth of its progress, and comes back;
         - **plateau**: it is flat for a fifth of the run and then falls at least seven times as fast; or it ends above
-          90 % of ln V, or with 90 % of the way to the floor left, without having learnt anything;
+          90 % of ln V, or with 90 % of the way to the floor left, without having learned anything;
         - **overfitting**: validation rises by 5 % of what it had gained and by 4 times its own noise, training does
           not;
         - **underfitting**: a quarter of the way to the floor is left, or 5 % of a bigger run's progress is missing;
@@ -338,7 +338,7 @@ def _shape(view: View, bigger: Run | None, found: list[Finding]) -> list[Finding
         return findings
     if finding := rules.lost(view):
         return [finding]
-    for rule in (rules.unlearnt, rules.leak, rules.rising, rules.too_noisy):
+    for rule in (rules.unlearned, rules.leak, rules.rising, rules.too_noisy):
         if finding := rule(view):
             return [*findings, finding]
     more = (rules.plateau(view), rules.overfitting(view))

@@ -187,7 +187,7 @@ def test_the_flat_end_of_a_converged_curve_is_no_plateau():
     assert kinds(steps, loss + 0.03 * np.random.default_rng(0).standard_normal(1000)) == ("healthy",)
 
 
-def test_a_loss_that_stays_at_ln_v_has_learnt_nothing():
+def test_a_loss_that_stays_at_ln_v_has_learned_nothing():
     steps = np.arange(300)
     loss = LN_V + 0.01 * np.random.default_rng(0).standard_normal(300)
     assert kinds(steps, loss) == ("plateau",)
@@ -195,7 +195,7 @@ def test_a_loss_that_stays_at_ln_v_has_learnt_nothing():
     assert diagnose(Run(steps, loss)).kinds == ("noise",)
 
 
-def test_a_long_noisy_run_that_learnt_nothing_is_a_plateau_and_a_short_one_cannot_tell():
+def test_a_long_noisy_run_that_learned_nothing_is_a_plateau_and_a_short_one_cannot_tell():
     rng = np.random.default_rng(0)
     loss = math.log(2) + 0.4 * rng.standard_normal(30_000)
     when, held_out = [0, 50, 100], [0.70, 0.69, 0.69]
@@ -204,7 +204,7 @@ def test_a_long_noisy_run_that_learnt_nothing_is_a_plateau_and_a_short_one_canno
     assert diagnose(Run(np.arange(30_000), loss, **known)).kinds == ("plateau",)
 
 
-def test_a_hump_on_the_way_does_not_make_underfitting_of_a_run_that_learnt_nothing():
+def test_a_hump_on_the_way_does_not_make_underfitting_of_a_run_that_learned_nothing():
     """Between the fog and a certain level the validation loss decides."""
     steps = np.arange(1000)
     loss = math.log(2) + 0.5 * np.exp(-steps / 200) + 0.3 * np.random.default_rng(0).standard_normal(1000)
@@ -322,7 +322,7 @@ def test_below_the_floor_without_validation_nobody_can_tell_a_leak_from_memory()
     steps, loss = healthy(end=0.5)
     (finding,) = diagnose(Run(steps, loss, vocab_size=V, floor=1.5)).findings
     assert finding.kind == "unknown"
-    assert "learnt by heart" in finding.evidence
+    assert "learned by heart" in finding.evidence
 
 
 def test_a_task_without_uncertainty_may_reach_zero():

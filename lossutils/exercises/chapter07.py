@@ -70,7 +70,7 @@ CONFUSED = {
     (
         "underfitting",
         "plateau",
-    ): "It learnt nothing at all for a long time. Under-fitting learns what its size allows.",
+    ): "It learned nothing at all for a long time. Under-fitting learns what its size allows.",
     (
         "noise",
         "plateau",
@@ -78,7 +78,7 @@ CONFUSED = {
     (
         "plateau",
         "noise",
-    ): "To call it flat you would have to see more sharply: the noise is larger than what could have been learnt.",
+    ): "To call it flat you would have to see more sharply: the noise is larger than what could have been learned.",
     (
         "underfitting",
         "healthy",
@@ -93,7 +93,7 @@ SHOWS = {
     "healthy": "Something is wrong with it. Look at the level, the first loss and the validation loss again.",
     "divergence": "A divergence climbs, and stays away for a quarter of the run or more.",
     "spike": "A spike jumps from a level that had been reached, and comes back soon.",
-    "plateau": "A plateau is a flat stretch where something could be learnt: at ln V, or before a fall.",
+    "plateau": "A plateau is a flat stretch where something could be learned: at ln V, or before a fall.",
     "overfitting": "Over-fitting is validation that falls first and then rises, while training goes on falling.",
     "underfitting": "Under-fitting ends far above what is known to be possible.",
     "leak": "A leak is too good: training falls and validation learns nothing, or both pass below the floor.",
@@ -470,7 +470,7 @@ register(
             ),
         ],
         hints=[
-            "What had been learnt at the end?",
+            "What had been learned at the end?",
             "Why did it become calm?",
         ],
         praise="Judge a run by where it ends beside its lines, and by how long it was away.",
