@@ -13,7 +13,7 @@ from pathlib import Path
 from tools import compass_launch
 from tools.environment import ROOT, STAMP, Problem, python, step
 
-FOLDERS = ("book", "lossutils", "tools")
+FOLDERS = ("benchmarks", "book", "lossutils", "tools")
 FILES = ("_config.yml", "_toc.yml")
 MARKER = "compass-built"
 

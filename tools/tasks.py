@@ -198,7 +198,7 @@ def task_bench() -> int:
     """One process a script: what one has loaded or allocated must not touch what the other measures."""
     python = environment.ensure()
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for script in ("accuracy.py", "speed_and_memory.py"):
+    for script in ("accuracy.py", "speed_and_memory.py", "gpu.py"):
         command = [str(python), f"benchmarks/{script}", "--out", "benchmarks/results"]
         if code := subprocess.run(command, cwd=ROOT, env=environ).returncode:
             return code
