@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lossutils._coding_file import model_fingerprint
 from lossutils.coding import (
     PARTS,
     CompressedIds,
@@ -20,7 +21,6 @@ from lossutils.coding import (
     compress_file,
     decompress,
     decompress_file,
-    model_fingerprint,
 )
 from lossutils.models import GPT, NGramModel, WindowModel
 from lossutils.tokenizing import BPETokenizer, ByteTokenizer
