@@ -94,11 +94,11 @@ def scrubber(
 ) -> Explorable:
     """One run, stop by stop; ``compute(step)`` gives the curve so far, its end, and what the model knows there."""
     *above, floor = levels.items()
+    stops = [int(step) for step in steps]
+    on_the_shelf = min(stops, key=lambda step: abs(step - 100))
     return Explorable(
         "curve-scrubber",
-        sliders=Slider.choices(
-            "step", options=[int(step) for step in steps], start=int(steps[0]), label="updates made"
-        ),
+        sliders=Slider.choices("step", options=stops, start=on_the_shelf, label="updates made"),
         compute=compute,
         view=Lines(
             [
