@@ -1,4 +1,4 @@
-"""Each work that the book cites can be found: by its DOI, its number at arXiv, or an address; and the page links to it."""
+"""Each work that the book cites can be found by its DOI, its number at arXiv or an address, and its page links there."""
 
 import importlib
 import inspect
@@ -43,7 +43,11 @@ def problems(fields):
             found.append(f"eprint {fields['eprint']!r} of a work of {fields['year']}")
     if "url" in fields:
         parts = urlsplit(fields["url"])
-        if parts.scheme not in ("http", "https") or "." not in parts.netloc or parts.netloc.endswith(OWN_FIELDS):
+        if (
+            parts.scheme not in ("http", "https")
+            or "." not in parts.netloc
+            or parts.netloc.endswith(OWN_FIELDS)
+        ):
             found.append(f"url {fields['url']!r}")
     if "arxiv" in fields.get("note", "").lower():
         found.append(f"note {fields['note']!r} where an eprint belongs")
