@@ -1,4 +1,4 @@
-"""Each work that the book cites can be found by its DOI, its number at arXiv or an address, and its page links there."""
+"""Each cited work can be found by its DOI, its number at arXiv or an address, and the bibliography page links there."""
 
 import importlib
 import inspect
