@@ -137,7 +137,7 @@ def cross_entropy(
 
     References
     ----------
-    Szegedy et al. (2016), arXiv:1512.00567, label smoothing.  Chowdhery et al. (2022), arXiv:2204.02311,
+    Szegedy et al. (2016), arXiv:1512.00567, label smoothing.  Chowdhery et al. (2023), arXiv:2204.02311,
     section 5, z-loss.
 
     See Also

@@ -148,7 +148,7 @@ def linear_cross_entropy(
 
     References
     ----------
-    Wijmans et al. (2024), "Cut Your Losses in Large-Vocabulary Language Models", arXiv:2411.09009.  Hsu et
+    Wijmans et al. (2025), "Cut Your Losses in Large-Vocabulary Language Models", arXiv:2411.09009.  Hsu et
     al. (2024), "Liger Kernel", arXiv:2410.10989.
 
     See Also

@@ -215,7 +215,8 @@ def vocab_parallel_cross_entropy(
 
     References
     ----------
-    Shoeybi et al. (2019), "Megatron-LM", arXiv:1909.08053, section 3.
+    Shoeybi et al. (2019), "Megatron-LM", arXiv:1909.08053, section 3: a last layer that is split by columns, and
+    scalars that travel in place of logits.
 
     See Also
     --------

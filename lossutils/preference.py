@@ -357,9 +357,8 @@ def dpo_loss(
     vanishes at a finite margin ("sigmoid" with smoothing, "nca_pair" and "apo_down" in the chosen answer): there
     the error is 4 ULP of the larger part.  float64 gradients below 1e-300 lose digits.  Double backward works.
 
-    Differences from TRL, on purpose: "exo_pair" without smoothing is an error (TRL puts 1e-3 there);
-    smoothing is refused where it would be ignored; "ipo" does not look at lengths; "bco_pair", "aot" and
-    "discopop" are not here (the first two depend on the rest of the batch or on a running mean).
+    Differences from TRL 1.16, on purpose: "sigmoid" takes a smoothing (there it is ignored); smoothing is refused
+    where it would be ignored; "ipo" does not look at lengths; "bco_pair", "aot" and "discopop" are not here.
 
     Examples
     --------
@@ -375,7 +374,7 @@ def dpo_loss(
     "sigmoid": Rafailov et al. (2023), arXiv:2305.18290, eq. 7; with smoothing Mitchell (2023), "A note on DPO
     with noisy preferences and relationship to IPO".  "robust": Chowdhury et al. (2024), arXiv:2403.00409.
     "exo_pair": Ji et al. (2024), arXiv:2402.00856, eq. 16.  "hinge": Zhao et al. (2023), arXiv:2305.10425,
-    with the log-ratio as in Liu et al. (2023), arXiv:2309.06657.  "ipo": Azar et al. (2023),
+    with the log-ratio as in Liu et al. (2023), arXiv:2309.06657.  "ipo": Azar et al. (2024),
     arXiv:2310.12036, eq. 17.  "sppo_hard": Wu et al. (2024), arXiv:2405.00675, eq. 4.7, with win
     probabilities 1 and 0.  "nca_pair": Chen et al. (2024), arXiv:2402.05369.  "apo_zero", "apo_down":
     D'Oosterlinck et al. (2024), arXiv:2408.06266.
@@ -631,7 +630,7 @@ def orpo_loss(
         The weight of the odds-ratio term, the paper's lambda.
     nll : array_like or torch.Tensor, a number or of the inputs' shape, optional
         The imitation term (nats per token).  By default it is -chosen_logps, the paper's; TRL uses the mean
-        over all tokens of the batch.  0.0 leaves the odds-ratio term alone.
+        over all tokens of the chosen texts in the batch, prompts included.  0.0 leaves the odds-ratio term alone.
     reduction : {"mean", "sum", "none"}
         Over pairs.
     validate : bool, optional
