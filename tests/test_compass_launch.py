@@ -24,7 +24,7 @@ html_theme_options = {"use_download_button": True, "repository_url": ""}
 nb_execution_mode = "off"
 myst_enable_extensions = ["colon_fence"]
 """
-PAGE = f"# How to\n\n:::{{only}} {compass_launch.TAG}\nUse the rocket.\n:::\n"
+PAGE = f"# How to\n\n:::{{only}} {compass_launch.TAG}\nTell us: `{compass_launch.PLACEHOLDER}/issues`\n:::\n"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_without_a_repository_a_chapter_offers_its_download_and_nothing_elsewher
     download = soup.select_one("a.btn-download-source-button")["href"]
     assert download.endswith(".ipynb")
     assert (page.parent / download).resolve().is_file()
-    assert "rocket" not in (built[""] / "index.html").read_text(encoding="utf8")
+    assert compass_launch.PLACEHOLDER not in (built[""] / "index.html").read_text(encoding="utf8")
 
 
 def test_with_a_repository_a_chapter_opens_in_binder_and_colab_at_its_own_notebook(built):
@@ -77,8 +77,10 @@ def test_with_a_repository_a_chapter_opens_in_binder_and_colab_at_its_own_notebo
     assert others and all(link.startswith(ADDRESS) for link in others)
 
 
-def test_with_a_repository_a_page_says_what_it_has_to_say_about_the_buttons(built):
-    assert "rocket" in (built[ADDRESS] / "index.html").read_text(encoding="utf8")
+def test_with_a_repository_a_page_names_it_and_not_the_placeholder(built):
+    text = (built[ADDRESS] / "index.html").read_text(encoding="utf8")
+    assert f"{ADDRESS}/issues" in text
+    assert compass_launch.PLACEHOLDER not in text
 
 
 @pytest.mark.parametrize("address", [ADDRESS, ADDRESS + "/", ADDRESS + ".git", f"  {ADDRESS} "])
@@ -118,6 +120,12 @@ def test_the_built_book_is_current_with_buttons_and_without(tmp_path):
         assert book.is_current(tmp_path)
     (tmp_path / "_toc.yml").write_text("b", encoding="utf-8")
     assert not book.is_current(tmp_path)
+
+
+def test_the_placeholder_stands_only_where_a_repository_is_known():
+    for page in (book.ROOT / "book").rglob("*.md"):
+        outside = re.sub(r"(?s):::\{only\} repository\n.*?\n:::", "", page.read_text(encoding="utf-8"))
+        assert compass_launch.PLACEHOLDER not in outside, page
 
 
 @pytest.mark.skipif(

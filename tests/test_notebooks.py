@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -203,6 +204,16 @@ def test_every_notebook_keeps_the_rules(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_every_notebook_is_stored_in_normal_form(path):
     assert refresh.to_bytes(refresh.normalise(refresh.read(path))) == path.read_bytes(), "run: make refresh"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_every_notebook_has_the_seconds_of_its_run_and_the_machine_it_was_made_on(path):
+    run = refresh.last_run(refresh.read(path))
+    assert run is not None, "run: make refresh"
+    assert set(run) == {"seconds", "processor", "cores", "python", "torch"}
+    assert 0 < run["seconds"] < 1000 and run["cores"] >= 1
+    assert run["processor"].strip() and platform.node() not in run["processor"].split()
+    assert all(re.match(r"\d+\.\d+", run[name]) for name in ("python", "torch"))
 
 
 def test_captions_and_figure_names_are_unique_in_the_whole_book():

@@ -169,6 +169,7 @@ def test_every_formula_is_mathematics_to_the_browser_and_none_is_left_as_source(
     left = re.findall(r"\\[()\[\]]|\\(?:frac|sum|log|begin|mathrm|text)\b|\$[^$\n]+\$", soup.get_text())
     assert left == []
     page = reader().open(site / name)
+    page.evaluate("document.querySelectorAll('article details').forEach(d => d.open = true)")
     heights = page.eval_on_selector_all(  # one in a heading stands in the folded contents too
         "math", "all => all.filter(m => m.checkVisibility()).map(m => m.getBoundingClientRect().height)"
     )

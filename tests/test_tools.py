@@ -17,6 +17,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from nbformat import v4
 from packaging.requirements import Requirement
@@ -513,6 +514,43 @@ def test_refresh_runs_a_notebook_in_place_and_a_second_run_changes_nothing(tmp_p
     assert stored.cells[0].outputs[0].data["text/plain"] == "42"
     assert stored.cells[1].outputs[0].ename == "ZeroDivisionError"
     assert refresh.refresh(path) == "unchanged"
+
+
+def test_refresh_stores_the_seconds_and_the_machine_and_renews_them_only_with_the_outputs(tmp_path):
+    path = tmp_path / "a.ipynb"
+    author = {"compass": {"lab": True}}
+    path.write_bytes(
+        refresh.to_bytes(
+            refresh.normalise(v4.new_notebook(cells=[v4.new_code_cell("6 * 7")], metadata=author))
+        )
+    )
+    assert refresh.refresh(path) == "stored"
+    run = refresh.last_run(refresh.read(path))
+    assert run == {"seconds": run["seconds"], **refresh.machine()}
+    assert 0 < run["seconds"] < 60
+    nb = refresh.read(path)
+    assert nb.metadata.compass.lab is True, "what an author noted there stays"
+    nb.metadata.compass.run.seconds = 999.9
+    path.write_bytes(refresh.to_bytes(nb))
+    assert refresh.refresh(path) == "unchanged"
+    assert refresh.last_run(refresh.read(path))["seconds"] == 999.9
+    nb.cells[0].outputs[0].data["text/plain"] = "43"
+    path.write_bytes(refresh.to_bytes(nb))
+    assert refresh.refresh(path) == "stored"
+    assert refresh.last_run(refresh.read(path))["seconds"] < 60
+    del nb.metadata.compass["run"]
+    nb.cells[0].outputs[0].data["text/plain"] = "42"
+    path.write_bytes(refresh.to_bytes(nb))
+    assert refresh.refresh(path) == "stored", "equal outputs whose seconds are not known yet"
+
+
+def test_the_machine_is_told_without_a_name_of_its_own():
+    machine = refresh.machine()
+    assert set(machine) == {"processor", "cores", "python", "torch"}
+    assert machine["cores"] == os.cpu_count()
+    assert machine["python"] == sys.version.split()[0]
+    assert machine["torch"] == torch.__version__
+    assert machine["processor"] and socket.gethostname() not in machine["processor"].split()
 
 
 def test_refresh_leaves_the_file_alone_when_a_cell_fails(tmp_path, capsys):

@@ -10,10 +10,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools import compass_launch
+from tools import compass_launch, suite
 from tools.environment import ROOT, STAMP, Problem, python, step
 
-FOLDERS = ("benchmarks", "book", "lossutils", "tools")
+FOLDERS = ("benchmarks", "book", "lossutils", "tools", "tests/chapters")
 FILES = ("_config.yml", "_toc.yml")
 MARKER = "compass-built"
 
@@ -37,11 +37,16 @@ def sources(root: Path = ROOT) -> Iterator[Path]:
 
 
 def fingerprint(root: Path = ROOT) -> str:
-    """One hash of the names and contents of all sources, and of the environment that builds them."""
+    """One hash of the names and contents of all sources, and of the environment that builds them.
+
+    Of the other tests a page shows what `suite` says of them, so that alone counts: a test that is rewritten
+    does not make the book old.
+    """
     digest = hashlib.sha256()
     for path in sources(root):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
+    digest.update(repr(suite.modules(root)).encode())
     installed = root / ".venv" / STAMP
     digest.update(installed.read_bytes() if installed.exists() else b"")
     return digest.hexdigest()

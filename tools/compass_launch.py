@@ -13,6 +13,7 @@ import re
 
 REPOSITORY, BRANCH = "COMPASS_REPOSITORY", "COMPASS_BRANCH"
 TAG = "repository"  # of the `only` blocks that need one
+PLACEHOLDER = "https://github.com/OWNER/NAME"
 _ADDRESS = re.compile(r"https://github\.com/([A-Za-z0-9-]+)/([A-Za-z0-9._-]+?)(?:\.git)?/?")
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
@@ -70,6 +71,13 @@ def offer(app, config) -> None:
         app.tags.add(TAG)
 
 
+def name_repository(app, docname: str, source: list[str]) -> None:
+    """Put the real address where a page has the placeholder."""
+    if PLACEHOLDER in source[0] and (address := os.environ.get(REPOSITORY)):
+        source[0] = source[0].replace(PLACEHOLDER, repository(address))
+
+
 def setup(app) -> dict:
     app.connect("config-inited", offer)
+    app.connect("source-read", name_repository)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,6 +3,9 @@
 The normal form is what makes a diff readable and a rebuild repeatable: counts 1..n, no widget state, no
 timings, no editor settings, one kernel name, no path of this machine, keys in order. `normalise` is pure;
 normalising twice changes nothing.
+
+One timing is kept, under the book's own key: the seconds of the run that made the outputs, and the machine that it
+ran on. A run that finds the same outputs again leaves them as they are, so that the file does not change.
 """
 
 from __future__ import annotations
@@ -10,9 +13,12 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import os
+import platform
 import re
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -162,12 +168,32 @@ def execute(path: Path) -> Any:
     return nb
 
 
+def machine() -> dict[str, Any]:
+    """What the seconds of a run depend on, in the system's own words, and nothing that names whose machine it is."""
+    from benchmarks.report import processor
+
+    return {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": metadata.version("torch"),
+    }
+
+
+def last_run(notebook: Any) -> dict[str, Any] | None:
+    """The seconds and the machine of the run that made the stored outputs; None if they are not stored."""
+    return notebook.metadata.get("compass", {}).get("run")
+
+
 def refresh(path: Path) -> str:
     """Run one notebook and store it in normal form; says whether the file changed."""
-    after = to_bytes(normalise(execute(path)))
-    if after == path.read_bytes():
+    start = time.perf_counter()
+    nb = execute(path)
+    seconds = round(time.perf_counter() - start, 1)
+    if last_run(nb) and to_bytes(normalise(nb)) == path.read_bytes():
         return "unchanged"
-    replace(path, after)
+    nb.metadata.compass = {**nb.metadata.get("compass", {}), "run": {"seconds": seconds, **machine()}}
+    replace(path, to_bytes(normalise(nb)))
     return "stored"
 
 
