@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -121,6 +122,19 @@ def real(name: str, value, low: float = -math.inf, high: float = math.inf) -> fl
         bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and at least {low:g}"
         raise ValueError(f"{name} must be {bounds}, got {value!r}")
     return float(value)
+
+
+def count(name: str, value, least: int = 1) -> int:
+    """Return ``value`` as an int of at least ``least``; floats and booleans are refused."""
+    try:
+        if isinstance(value, bool):  # Python takes True for 1
+            raise TypeError
+        whole = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if whole < least:
+        raise ValueError(f"{name} must be at least {least}, got {whole}")
+    return whole
 
 
 def may_read(x, validate: bool | None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import operator
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ._checkpoint_file import CheckpointError
+from ._checks import count
 from ._history import History
 
 Progress = bool | Callable[[float, str], None] | None
@@ -88,18 +88,6 @@ def due(step: int, steps: int, every: int) -> bool:
 
 def name_of(function: Any) -> str:
     return getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def count(name: str, value: Any, least: int = 1) -> int:
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from error
-    if number < least:
-        raise ValueError(f"{name} is {value}; it must be at least {least}")
-    return number
 
 
 def positive(name: str, value: Any) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import operator
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from . import checkpoints
 from ._checkpoint_file import CheckpointError, read, write
+from ._checks import count
 from ._history import COLUMNS, History
 from ._processes import World, map_tensors, own_rows
 
@@ -304,12 +304,7 @@ def sum_and_count(result: Any) -> tuple[Tensor, int]:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
         raise TypeError(f"the loss must be a scalar tensor, or a pair (sum, n_tokens), got {got}")
-    try:
-        n = operator.index(n)
-    except TypeError as error:
-        raise TypeError(f"n_tokens must be an integer, got {n!r}") from error
-    if n < 0:
-        raise ValueError(f"n_tokens must be at least 0, got {n}")
+    n = count("n_tokens", n, 0)
     if n == 0 and loss.item() != 0:
         raise ValueError(f"the loss must be 0 where n_tokens is 0, got {loss.item()}")
     return loss, n

@@ -13,8 +13,6 @@ Results are float64 for float64 and NumPy integers, else float32; sums are kept 
 
 from __future__ import annotations
 
-import numbers
-
 import numpy as np
 import torch
 
@@ -91,11 +89,7 @@ def expected_calibration_error(probs, labels, n_bins: int = 15, *, validate: boo
     --------
     brier_score : calibration and sharpness in one proper score.
     """
-    if isinstance(n_bins, (bool, np.bool_)) or not isinstance(n_bins, numbers.Integral):
-        raise TypeError(f"n_bins must be an integer, got {n_bins!r}")
-    if n_bins < 1:
-        raise ValueError(f"n_bins must be at least 1, got {n_bins}")
-    n_bins = int(n_bins)
+    n_bins = _checks.count("n_bins", n_bins)
     probs, labels, binary = _checked(probs, labels, validate)
     dtype = result_dtype(probs)
     tensors = _checks.is_torch(probs)

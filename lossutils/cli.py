@@ -14,6 +14,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from lossutils.huggingface import BOS, DTYPES, load_causal_lm
 from lossutils.intervals import METHODS, MIN_GROUPS, perplexity_interval
 from lossutils.text import Document, read_documents
 from lossutils.training import pick_device
-from lossutils.windows import DEFAULT_LENGTH, TextScore, score_text, window_limit
+from lossutils.windows import DEFAULT_LENGTH, TextScore, encode_document, score_text, window_limit
 
 __all__ = ["main"]
 
@@ -220,8 +221,11 @@ def _load(arguments):
 
 
 def _score(arguments, model, tokenizer, documents, progress) -> TextScore:
-    lengths = [len(tokenizer.encode(document.text)) for document in documents]
-    longest = max(lengths)
+    # Once: their number chooses the window, and the scoring takes the same tokens.
+    encoded = {
+        document.text: encode_document(tokenizer, document.text, document.name) for document in documents
+    }
+    longest = max(len(ids) for ids, _ in encoded.values())
     limit = window_limit(model)
     window = arguments.window or min(limit or longest, DEFAULT_LENGTH)
     if limit and window > limit:
@@ -229,7 +233,7 @@ def _score(arguments, model, tokenizer, documents, progress) -> TextScore:
             f"--window {window} is more than the {limit} tokens that the model can read at once"
         )
     if 0 < longest < window:
-        what = f"text {arguments.text!r} has" if len(lengths) == 1 else "the longest document has"
+        what = f"text {arguments.text!r} has" if len(documents) == 1 else "the longest document has"
         whose = "" if arguments.window else ", the model's own"
         raise ReaderError(
             f"{what} {longest} tokens, less than one window of {window}{whose}: give a longer text, or --window "
@@ -242,7 +246,7 @@ def _score(arguments, model, tokenizer, documents, progress) -> TextScore:
     return score_text(
         model,
         documents,
-        tokenizer,
+        SimpleNamespace(encode_with_bytes=encoded.__getitem__),
         max_length=window,
         stride=arguments.stride,
         prefix_token_id=None if arguments.bos == "never" else "auto",

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lossutils import _checks
 from lossutils._views import (
     Bar,
     Bars,
@@ -122,10 +123,7 @@ class Slider:
             raise ValueError(f"Slider {name!r} needs finite low < high, got low={low!r}, high={high!r}")
         if scale == "log" and low <= 0:
             raise ValueError(f"Slider {name!r} low must be positive on a log scale, got {low!r}")
-        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)):
-            raise TypeError(f"Slider {name!r} steps must be an integer, got {steps!r}")
-        if steps < 2:
-            raise ValueError(f"Slider {name!r} steps must be at least 2, got {steps}")
+        steps = _checks.count(f"Slider {name!r} steps", steps, 2)
         grid = (np.geomspace if scale == "log" else np.linspace)(low, high, steps)
         if start is None:
             start = float(grid[(steps - 1) // 2])

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import _checks
+from ._checks import count
 from ._instruction_parts import OPERATIONS, PAD, Habits, Walk, fixed_factors, log_of, minus_p_log_p, pad
-from ._training_options import count
 from .information import entropy
 from .logspace import logsumexp
 

@@ -10,7 +10,6 @@ A mean loss is a ratio, the sum of losses over the count of tokens, and both var
 from __future__ import annotations
 
 import math
-import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,11 +147,7 @@ def block_groups(n: int, size: int) -> np.ndarray:
     --------
     perplexity_interval : takes them.
     """
-    for name, value in (("n", n), ("size", size)):
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    n, size = _checks.count("n", n), _checks.count("size", size)
     if size > n:
         raise ValueError(f"size must be at most n = {n}, got {size}")
     return np.arange(int(n), dtype=np.int64) * (int(n) // int(size)) // int(n)
@@ -451,10 +446,7 @@ def _mean_interval(sums, totals, level, method, n_resamples, seed) -> Interval:
     """Return the interval of sum(sums) / sum(totals)."""
     _checks.choice("method", method, METHODS)
     level = _share("level", level)
-    if isinstance(n_resamples, bool) or not isinstance(n_resamples, numbers.Integral):
-        raise TypeError(f"n_resamples must be an integer, got {n_resamples!r}")
-    if n_resamples < 100:
-        raise ValueError(f"n_resamples must be at least 100, got {n_resamples}")
+    n_resamples = _checks.count("n_resamples", n_resamples, 100)
     groups = len(sums)
     mean, error = float(_ratio(sums, totals)), _standard_error(sums, totals)
     quantile = stats.t.ppf((1 + level) / 2, groups - 1)

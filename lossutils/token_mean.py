@@ -330,11 +330,7 @@ class TokenMean:
         for key in _KEYS[:2]:
             if isinstance(state[key], bool) or not isinstance(state[key], numbers.Real):
                 raise TypeError(f"state[{key!r}] must be a number, got {state[key]!r}")
-        count = state["n_tokens"]
-        if isinstance(count, bool) or not isinstance(count, numbers.Integral):
-            raise TypeError(f"state['n_tokens'] must be an integer, got {count!r}")
-        if count < 0:
-            raise ValueError(f"state['n_tokens'] must be at least 0, got {count!r}")
+        count = _checks.count("state['n_tokens']", state["n_tokens"], 0)
         self.reset()
         self._sum, self._error, self._count = (
             float(state["nll_sum"]),
@@ -439,8 +435,4 @@ def _count(n_tokens):
         n_tokens = int(n_tokens)
     if isinstance(n_tokens, np.ndarray) and n_tokens.ndim == 0:
         n_tokens = n_tokens[()]
-    if isinstance(n_tokens, (bool, np.bool_)) or not isinstance(n_tokens, numbers.Integral):
-        raise TypeError(f"n_tokens must be an integer, got {n_tokens!r}")
-    if n_tokens < 0:
-        raise ValueError(f"n_tokens must be at least 0, got {n_tokens!r}")
-    return int(n_tokens)
+    return _checks.count("n_tokens", n_tokens, 0)

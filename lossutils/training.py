@@ -19,7 +19,7 @@ from torch.distributed import ProcessGroup
 from . import _checks, checkpoints
 from ._history import History
 from ._processes import World
-from ._training_options import File, Progress, count, due, files, name_of, positive, stopper, teller
+from ._training_options import File, Progress, due, files, name_of, positive, stopper, teller
 from ._training_run import (
     OPTIMIZERS,
     PRECISIONS,
@@ -297,7 +297,7 @@ def train_batches(
     train : a text and a loss of logits and targets.
     lossutils.token_mean.TokenMean : the same mean, for evaluation.
     """
-    steps = count("steps", steps)
+    steps = _checks.count("steps", steps)
     learning_rate = positive("learning_rate", learning_rate)
     warm_up_cosine(0, steps, warm_up=warm_up, final_share=final_share)  # checks them
     _checks.choice("optimizer", optimizer, OPTIMIZERS)
@@ -319,13 +319,13 @@ def train_batches(
         "warm_up": None if warm_up is None else operator.index(warm_up),
         "final_share": float(final_share),
         "clip": None if clip is None else positive("clip", clip),
-        "accumulate": count("accumulate", accumulate),
+        "accumulate": _checks.count("accumulate", accumulate),
         "precision": precision,
         "loss": name_of(batch_loss),
         "trainable_weights": sum(parameter.numel() for _, parameter in trainable(model)),
     }
     evaluate_every = (
-        max(1, steps // 10) if evaluate_every is None else count("evaluate_every", evaluate_every)
+        max(1, steps // 10) if evaluate_every is None else _checks.count("evaluate_every", evaluate_every)
     )
     if not settings["trainable_weights"]:
         raise ValueError("model has no parameter that requires a gradient; there is nothing to train")
@@ -428,9 +428,9 @@ def warm_up_cosine(step: int, steps: int, *, warm_up: int | None = None, final_s
     ----------
     Loshchilov & Hutter (2017), "SGDR: stochastic gradient descent with warm restarts", arXiv:1608.03983.
     """
-    steps = count("steps", steps)
-    step = count("step", step, 0)
-    warm_up = max(1, steps // 20) if warm_up is None else count("warm_up", warm_up, 0)
+    steps = _checks.count("steps", steps)
+    step = _checks.count("step", step, 0)
+    warm_up = max(1, steps // 20) if warm_up is None else _checks.count("warm_up", warm_up, 0)
     if step >= steps:
         raise ValueError(f"step is {step}; it must be less than steps = {steps}")
     if warm_up > steps:
@@ -479,7 +479,8 @@ class Excerpts:
             raise ValueError(
                 f"ids has shape {tuple(ids.shape)}; it must be one-dimensional with at least length = {length} tokens"
             )
-        self.batch_size, self.length = count("batch_size", batch_size), count("length", length)
+        self.batch_size = _checks.count("batch_size", batch_size)
+        self.length = _checks.count("length", length)
         self.ids = torch.as_tensor(ids, dtype=torch.long, device="cpu")
 
     def __call__(self, step: int, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,6 @@ predicts token t + 1, and a window of L inputs can score L tokens, the last of w
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -129,9 +128,9 @@ def plan_windows(n: int, max_length: int, stride: int) -> list[Window]:
     --------
     sliding_window_nll : runs them.
     """
-    n = _integer("n", n, 2)
-    max_length = _integer("max_length", max_length, 1)
-    stride = _integer("stride", stride, 1)
+    n = _checks.count("n", n, 2)
+    max_length = _checks.count("max_length", max_length)
+    stride = _checks.count("stride", stride)
     if stride > max_length:
         raise ValueError(
             f"stride must be in [1, max_length = {max_length}], got {stride}: tokens would be missed"
@@ -230,7 +229,7 @@ def sliding_window_nll(
     lossutils.perplexity.perplexity : of ``nll.sum()`` and ``len(nll)``.
     """
     ids = _text_ids(ids)
-    max_length, batch_size = _integer("max_length", max_length, 1), _integer("batch_size", batch_size, 1)
+    max_length, batch_size = _checks.count("max_length", max_length), _checks.count("batch_size", batch_size)
     stride = max(1, max_length // 2) if stride is None else stride
     if prefix_token_id is None:
         if prefix_each_window:
@@ -239,7 +238,7 @@ def sliding_window_nll(
             )
         sequence = ids
     else:
-        prefix = torch.tensor([_integer("prefix_token_id", prefix_token_id, 0)])
+        prefix = torch.tensor([_checks.count("prefix_token_id", prefix_token_id, 0)])
         sequence = torch.cat([prefix, ids])
     if len(sequence) < 2:
         without = "" if prefix_token_id is not None else " (or one, with prefix_token_id)"
@@ -440,7 +439,7 @@ def score_text(
     if max_length is None:
         max_length = min(window_limit(model) or DEFAULT_LENGTH, DEFAULT_LENGTH)
     if stride is None:
-        stride = max(1, _integer("max_length", max_length, 1) // 2)
+        stride = max(1, _checks.count("max_length", max_length) // 2)
     if isinstance(prefix_token_id, str):
         _checks.choice("prefix_token_id", prefix_token_id, ("auto",))
         prefix_token_id = getattr(model, "start_id", None)
@@ -448,7 +447,7 @@ def score_text(
         prefix_each_window = prefix_token_id is not None and bool(
             getattr(model, "start_each_window", hasattr(model, "next_token_logits"))
         )
-    encoded = [_encode(tokenizer, text, name) for name, text in zip(names, texts, strict=True)]
+    encoded = [encode_document(tokenizer, text, name) for name, text in zip(names, texts, strict=True)]
     first = int(prefix_token_id is None)
     for name, (ids, _) in zip(names, encoded, strict=True):
         if len(ids) <= first:
@@ -499,14 +498,6 @@ def score_text(
 def window_limit(model) -> int | None:
     """How many tokens a model can read at once; None if it does not say, or has no limit."""
     return model.context if isinstance(model, GPT) else getattr(model, "max_length", None)
-
-
-def _integer(name: str, value, low: int) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < low:
-        raise ValueError(f"{name} must be at least {low}, got {value}")
-    return int(value)
 
 
 def _text_ids(ids) -> torch.Tensor:
@@ -587,7 +578,7 @@ def _documents(documents) -> tuple[list[str], list[str]]:
     return names, texts
 
 
-def _encode(tokenizer, text: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+def encode_document(tokenizer, text: str, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return a document's ids and how many of its bytes each stands for."""
     if hasattr(tokenizer, "encode_with_bytes"):
         ids, sizes = tokenizer.encode_with_bytes(text)

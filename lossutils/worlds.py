@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from ._checks import as_float, choice, is_torch, word_ids
+from ._checks import as_float, choice, count, is_torch, word_ids
 from ._grammar import END, VOCABULARY, Transition, grammar_rules
 from ._unifilar import (
     compile_rules,
@@ -234,7 +234,7 @@ class KnownWorld:
         >>> known_world().staircase(5).round(3)
         array([3.829, 3.369, 1.902, 1.76 , 1.607, 1.536])
         """
-        max_order = _check_count("max_order", max_order, least=0)
+        max_order = count("max_order", max_order, least=0)
         return np.concatenate([[np.log(self.vocab_size)], self.floor(max_order) if max_order else []])
 
     def floor(self, n: int, *, start: Start = "stream") -> np.ndarray:
@@ -265,7 +265,7 @@ class KnownWorld:
         >>> float(known_world().floor(32).mean().round(4))
         1.5412
         """
-        n = _check_count("n", n, least=1)
+        n = count("n", n)
         loss = conditional_entropies(self.emission, self.successor, self._belief(start), n)
         if start == "stream":
             # Theory says "never rises, never below H"; far out only the last bit of a sum could disagree.
@@ -306,8 +306,8 @@ class KnownWorld:
         """
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
-        n_tokens = _check_count("n_tokens", n_tokens, least=1)
-        rows = 1 if n_sequences is None else _check_count("n_sequences", n_sequences, least=1)
+        n_tokens = count("n_tokens", n_tokens)
+        rows = 1 if n_sequences is None else count("n_sequences", n_sequences)
         out = sample_paths(self.emission, self.successor, self._belief(start), (rows, n_tokens), rng)
         return out[0] if n_sequences is None else out
 
@@ -429,7 +429,7 @@ class KnownWorld:
         ids = self._check_ids(ids)
         log_q = as_float("log_q", log_q)
         log_q = log_q.detach().cpu().double().numpy() if is_torch(log_q) else log_q.astype(np.float64)
-        first = _check_count("first", first, least=0)
+        first = count("first", first, least=0)
         fits = (
             log_q.ndim == ids.ndim + 1
             and log_q.shape[-1] == self.vocab_size
@@ -489,14 +489,6 @@ class KnownWorld:
                 f"ids must be a possible text, but in row {b} {word!r} at position {t} "
                 "cannot follow what comes before it"
             )
-
-
-def _check_count(name: str, value: int, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return int(value)
 
 
 @cache

@@ -411,7 +411,11 @@ P, A = SMALL.prompts()[:2], SMALL.solve(SMALL.prompts()[:2])
         (lambda: response_logprobs(tiny(), P, A[0]), ValueError, "prompts and responses must have shapes"),
         (lambda: response_logprobs(tiny(), P * 1.0, A), TypeError, "prompts must hold integers"),
         (lambda: sample_responses(tiny(), SMALL, P, RNG, temperature=0), ValueError, "temperature is 0"),
-        (lambda: sample_responses(tiny(), SMALL, P, RNG, samples=0), ValueError, "samples is 0"),
+        (
+            lambda: sample_responses(tiny(), SMALL, P, RNG, samples=0),
+            ValueError,
+            "samples must be at least 1, got 0",
+        ),
         (
             lambda: sample_responses(tiny(), SMALL, P, RNG, max_tokens=1.5),
             TypeError,
@@ -419,7 +423,7 @@ P, A = SMALL.prompts()[:2], SMALL.solve(SMALL.prompts()[:2])
         ),
         (lambda: sample_responses(tiny(), SMALL, P, RNG, max_tokens=20), ValueError, "context"),
         (lambda: best_of_n_expectation([1, 2], [1, 2], 3), ValueError, "n is 3"),
-        (lambda: best_of_n_expectation([1, 2], [1, 2], 0), ValueError, "n is 0"),
+        (lambda: best_of_n_expectation([1, 2], [1, 2], 0), ValueError, "n must be at least 1, got 0"),
         (
             lambda: best_of_n_expectation([1, 2], [1, 2, 3], 1),
             ValueError,
@@ -436,7 +440,7 @@ P, A = SMALL.prompts()[:2], SMALL.solve(SMALL.prompts()[:2])
         (lambda: all_responses(BOOK), None, None),
         (lambda: all_responses(BOOK, 5), ValueError, "max_tokens is 5"),
         (lambda: RewardModel(WindowModel(5, 2)), TypeError, "model must be a GPT"),
-        (lambda: evaluate(tiny(), SMALL, samples=0), ValueError, "samples is 0"),
+        (lambda: evaluate(tiny(), SMALL, samples=0), ValueError, "samples must be at least 1, got 0"),
         (lambda: evaluate(tiny(), SMALL, n_documents=1.0), TypeError, "n_documents must be an integer"),
         (lambda: spread([Evaluation(*[1.0] * 13)]), ValueError, "two evaluations or more"),
     ],

@@ -96,6 +96,13 @@ def test_a_single_file_is_cut_into_blocks_and_the_output_says_so(capsys, place):
     assert fewer["results"]["bits_per_byte"]["estimate"] == found["results"]["bits_per_byte"]["estimate"]
 
 
+def test_each_document_is_tokenized_once(capsys, place, monkeypatch):
+    encoded, encode = [], BPETokenizer.encode
+    monkeypatch.setattr(BPETokenizer, "encode", lambda self, text: encoded.append(text) or encode(self, text))
+    report(capsys, place / "folder", place / "gpt.safetensors")
+    assert encoded == [document.text for document in read_documents(place / "folder")]
+
+
 def test_the_options_reach_the_windows_and_the_interval(capsys, place):
     options = [
         "--window",

@@ -437,7 +437,7 @@ P = one(BOOK, "? copy a b c =")
     [
         (lambda: InstructionWorld(n_symbols=2), ValueError, "n_symbols must be from"),
         (lambda: InstructionWorld(n_symbols=27), ValueError, "n_symbols must be from"),
-        (lambda: InstructionWorld(length=0), ValueError, "length is 0"),
+        (lambda: InstructionWorld(length=0), ValueError, "length must be at least 1, got 0"),
         (lambda: InstructionWorld(length=2.0), TypeError, "length must be an integer"),
         (lambda: InstructionWorld(operations=("copy",)), ValueError, "operations must be two or more"),
         (
@@ -458,7 +458,7 @@ P = one(BOOK, "? copy a b c =")
         (lambda: Habits(comply=0.5), ValueError, "habits must sum to one"),
         (lambda: Habits(comply=1.5, wrong=-0.5), ValueError, "comply must be in"),
         (lambda: BOOK.prompts("test"), ValueError, "split must be one of 'train'"),
-        (lambda: BOOK.sample(0, np.random.default_rng(0)), ValueError, "n is 0"),
+        (lambda: BOOK.sample(0, np.random.default_rng(0)), ValueError, "n must be at least 1, got 0"),
         (lambda: BOOK.sample(1.5, np.random.default_rng(0)), TypeError, "n must be an integer"),
         (lambda: BOOK.encode(["a"]), TypeError, "text must be a str"),
         (lambda: BOOK.encode("a Z"), ValueError, "'Z' at position 1"),

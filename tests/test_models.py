@@ -207,7 +207,7 @@ def test_a_prediction_depends_on_exactly_the_last_context_tokens(context):
 @pytest.mark.parametrize("argument", ["vocab_size", "context", "width", "embedding"])
 def test_a_size_below_one_is_an_error_that_names_it(argument):
     arguments = {"vocab_size": 7, "context": 2, "width": 8, "embedding": 4} | {argument: 0}
-    with pytest.raises(ValueError, match=f"{argument} is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=f"{argument} must be at least 1, got 0"):
         WindowModel(**arguments)
 
 
@@ -340,9 +340,9 @@ def test_the_losses_of_a_long_text_are_those_of_sliding_windows_that_begin_with_
 @pytest.mark.parametrize("argument", ["vocab_size", "context", "width", "layers", "heads"])
 def test_a_size_of_the_gpt_that_is_no_positive_integer_is_an_error_that_names_it(argument):
     arguments = {"vocab_size": 7, "context": 4, "width": 8, "layers": 1, "heads": 2}
-    with pytest.raises(ValueError, match=f"{argument} is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match=f"{argument} must be at least 1, got 0"):
         GPT(**arguments | {argument: 0})
-    with pytest.raises(TypeError, match=f"{argument} is 1.5; it must be an integer"):
+    with pytest.raises(TypeError, match=f"{argument} must be an integer, got 1.5"):
         GPT(**arguments | {argument: 1.5})
 
 
@@ -479,10 +479,10 @@ def test_any_module_in_the_layout_can_be_sampled_from():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"n_tokens": 0}, ValueError, "n_tokens is 0; it must be at least 1"),
+        ({"n_tokens": 0}, ValueError, "n_tokens must be at least 1, got 0"),
         ({"n_tokens": 1, "temperature": 0}, ValueError, "temperature is 0; it must be positive"),
         ({"n_tokens": 1, "temperature": np.nan}, ValueError, "temperature"),
-        ({"n_tokens": 1, "top_k": 0}, ValueError, "top_k is 0; it must be at least 1"),
+        ({"n_tokens": 1, "top_k": 0}, ValueError, "top_k must be at least 1, got 0"),
         ({"n_tokens": 1, "prompt": [3]}, ValueError, r"in \[0, 3\), got 3"),
     ],
     ids=str,

@@ -250,9 +250,9 @@ def test_counting_again_forgets_what_was_counted_and_changes_nothing_that_was_gi
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: NGramModel(4, 0), ValueError, "order is 0; it must be at least 1"),
-        (lambda: NGramModel(0, 2), ValueError, "vocab_size is 0; it must be at least 1"),
-        (lambda: NGramModel(4, 2.0), TypeError, "order is 2.0; it must be an integer"),
+        (lambda: NGramModel(4, 0), ValueError, "order must be at least 1, got 0"),
+        (lambda: NGramModel(0, 2), ValueError, "vocab_size must be at least 1, got 0"),
+        (lambda: NGramModel(4, 2.0), TypeError, "order must be an integer, got 2.0"),
         (
             lambda: NGramModel(4, 2, "laplace"),
             ValueError,

@@ -474,11 +474,11 @@ UNIFORM = np.full((2, 46), -math.log(46))
         (lambda: WORLD.sample(5, 0), TypeError, "rng must be a numpy.random.Generator, got int"),
         (lambda: WORLD.sample(0, RNG), ValueError, "n_tokens must be at least 1, got 0"),
         (lambda: WORLD.sample(5, RNG, 0), ValueError, "n_sequences must be at least 1, got 0"),
-        (lambda: WORLD.sample(5.0, RNG), TypeError, "n_tokens must be an int, got float"),
+        (lambda: WORLD.sample(5.0, RNG), TypeError, "n_tokens must be an integer, got 5.0"),
         (lambda: WORLD.sample(5, RNG, start="end"), ValueError, "start must be one of .*'end'"),
         (lambda: WORLD.floor(0), ValueError, "n must be at least 1, got 0"),
         (lambda: WORLD.staircase(-1), ValueError, "max_order must be at least 0, got -1"),
-        (lambda: WORLD.staircase(True), TypeError, "max_order must be an int, got bool"),
+        (lambda: WORLD.staircase(True), TypeError, "max_order must be an integer, got True"),
         (lambda: WORLD.transitions("king"), ValueError, "state must be one of world.states, got 'king'"),
         (
             lambda: WORLD.kl([2], np.zeros((1, 46))),

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._training_options import count, positive
+from .._checks import count
+from .._training_options import positive
 from ..instruction_world import InstructionWorld
 from ..training import History
 from .responses import Rows, mean_nll

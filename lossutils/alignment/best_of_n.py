@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from .. import _checks
-from .._training_options import count
+from .._checks import count
 from ..instruction_world import InstructionWorld
 from .responses import sample_responses
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from .._training_options import count
+from .._checks import count
 from ..instruction_world import InstructionWorld, Preferences
 from ..preference import dpo_loss
 from ..training import train_batches

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._training_options import count
+from .._checks import count
 from .._training_run import mode
 from ..calibration import expected_calibration_error
 from ..cross_entropy import cross_entropy

@@ -8,7 +8,8 @@ import numpy as np
 from torch import nn
 
 from .. import _checks
-from .._training_options import count, positive
+from .._checks import count
+from .._training_options import positive
 from ..information import kl_divergence
 from ..instruction_world import PAD, InstructionWorld
 from ..logspace import logsumexp, softmax

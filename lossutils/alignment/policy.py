@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from .._training_options import count
+from .._checks import count
 from ..cross_entropy import cross_entropy
 from ..instruction_world import PAD, InstructionWorld
 from ..preference import KINDS as KL_KINDS

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
-from .._training_options import count, positive
+from .._checks import count
+from .._training_options import positive
 from .._training_run import mode
 from ..cross_entropy import cross_entropy
 from ..information import kl_divergence

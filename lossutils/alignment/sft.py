@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .. import _checks
-from .._training_options import count
+from .._checks import count
 from ..instruction_world import Demonstrations, InstructionWorld
 from ..models import GPT
 from ..training import train_batches

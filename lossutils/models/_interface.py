@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._checks import as_integer, is_torch
+from .._checks import as_integer, count, is_torch
 from ..cross_entropy import cross_entropy
 from ..logspace import log_softmax
 
@@ -132,10 +132,7 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
 def sizes(**arguments: int) -> None:
     """Require integers of at least one."""
     for name, value in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"{name} is {value!r}; it must be an integer")
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
+        count(name, value)
 
 
 def text_ids(name: str, ids, vocab_size: int) -> np.ndarray:
