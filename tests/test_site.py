@@ -198,7 +198,9 @@ def test_a_wide_formula_scrolls_by_itself_and_by_keyboard_on_a_phone(site, reade
 # Explorables: each readout is what the library says, given what the sliders show
 
 READOUTS = {
-    name: readouts for chapter in chapters.ALL.values() for name, readouts in chapter.READOUTS.items()
+    name: readouts
+    for page in (*chapters.ALL.values(), chapters.cover)
+    for name, readouts in page.READOUTS.items()
 }
 
 
