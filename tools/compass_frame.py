@@ -19,10 +19,8 @@ INDEX, TITLE = "genindex", "Index"
 GLOSSARY = "book/glossary"
 REFERENCE = "book/reference/"
 # Sphinx's words for what a name of the library is: "loss() (in module a.b)", "C (class in a.b)", "m() (a.b.C method)".
-_KINDS = (
-    (re.compile(r"\(in module ([\w.]+)\)"), "{0}"),
-    (re.compile(r"\(class in ([\w.]+)\)"), "{0}"),
-    (re.compile(r"\(([\w.]+) (?:static |class )?(?:method|property|attribute)\)"), "{0}"),
+_PLACE = re.compile(
+    r"\((?:(?:class )?in (?:module )?([\w.]+)|([\w.]+) (?:static |class )?(?:method|property|attribute))\)"
 )
 
 
@@ -46,10 +44,8 @@ class Entry:
 
 def where(words: str) -> str:
     """The module or the class in Sphinx's words for what a name is; the words themselves where they are others."""
-    for pattern, shape in _KINDS:
-        if match := pattern.fullmatch(words.strip()):
-            return shape.format(*match.groups())
-    return words.strip("() ")
+    match = _PLACE.fullmatch(words.strip())
+    return (match[1] or match[2]) if match else words.strip("() ")
 
 
 def entries(sphinx_index: Iterable, titles: Mapping[str, str]) -> list[tuple[str, list[Entry]]]:
@@ -84,7 +80,7 @@ def _links(targets: Iterable[tuple[str | None, str]], titles: Mapping[str, str],
         elif page == GLOSSARY:
             made.insert(0, Link(href, "glossary"))
         else:
-            made.append(Link(href, title.partition(":")[0].replace(". ", " ", 1), title))
+            made.append(Link(href, title.partition(":")[0].replace(". ", "\N{NO-BREAK SPACE}", 1), title))
     return made
 
 

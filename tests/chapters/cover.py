@@ -8,11 +8,12 @@ from .chapter09 import SEEDS, text
 
 def rows(stage):
     """The stored measurements of a stop, from the words of the slider: one a seed."""
-    if stage.startswith("then"):
-        n = int(stage.split()[1].replace(",", ""))
+    steps, _, demonstrations = stage.replace(",", "").partition(" + ")
+    if demonstrations:
+        n = int(demonstrations.split()[0])
         return [next(row for row in seed["demonstrations"] if row["n"] == n) for seed in SEEDS]
-    steps = int(stage.split()[0].replace(",", ""))
-    return [seed["base"] if steps == 1600 else seed["pretraining"][0] for seed in SEEDS]
+    n = int(steps.split()[0])
+    return [({row["steps"]: row for row in seed["pretraining"]} | {1600: seed["base"]})[n] for seed in SEEDS]
 
 
 def average(stage, key):
