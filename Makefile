@@ -10,7 +10,7 @@ help lab bench lock: python
 	@$(PYTHON) tools $@
 
 book: python
-	@$(PYTHON) tools book $(if $(REPO),--repository $(REPO)) $(if $(BRANCH),--branch $(BRANCH))
+	@$(PYTHON) tools book $(if $(REPO),--repository $(REPO)) $(if $(BRANCH),--branch $(BRANCH)) $(if $(SITE),--site $(SITE))
 
 test: python
 	@$(PYTHON) tools test $(if $(NO_SITE),--no-site) $(if $(QUICK),--quick) -- $(ARGS)

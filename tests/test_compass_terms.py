@@ -70,7 +70,7 @@ def test_a_chapter_links_each_term_once_to_a_place_that_exists(chapter, site):
 
 def test_the_index_leads_to_the_glossary_and_to_first_uses(site):
     index = BeautifulSoup((site / "genindex.html").read_text(encoding="utf8"), "html.parser")
-    listed = [link["href"] for link in index.select("table.indextable a")]
+    listed = [link["href"] for link in index.select("ul.compass-index a")]
     assert any(re.fullmatch(r"book/glossary\.html#term-perplexity", link) for link in listed)
     for chapter in CHAPTERS:
         assert any(link.startswith(f"book/{chapter}.html#first-use-") for link in listed), chapter

@@ -197,6 +197,11 @@ def test_answers_hints_and_progress_are_there_after_a_reload_and_on_another_page
     rows = other.locator("compass-progress li").all_text_contents()
     assert rows[0] == f"97.1 {BITS.title}✓ done" and rows[3] == f"97.4 {CHOICE.title}✗ attempted"
     assert rows[1].endswith("○ open") and rows[5].endswith("✓ done")
+    assert other.locator("compass-progress details").get_attribute("open") is not None
+    assert other.locator(".compass-progress-count").text_content() == "2 of 6 done, 1 attempted"
+    assert other.get_by_role("progressbar", name="Chapter 97 · Trial").evaluate(
+        "bar => [bar.value, bar.max]"
+    ) == [2, 6]
     meter = other.get_by_role("progressbar", name="2 of 6 exercises done")
     assert (meter.evaluate("bar => bar.value"), meter.evaluate("bar => bar.max")) == (2, 6)
     box.fill("2.5")  # an answer here shows there at once
@@ -204,7 +209,7 @@ def test_answers_hints_and_progress_are_there_after_a_reload_and_on_another_page
     card(page, COUNT).get_by_role("button", name="Check").click()
     other.get_by_role("progressbar", name="3 of 6 exercises done").wait_for()
     with other.expect_navigation():
-        other.get_by_role("link", name=f"97.4 {CHOICE.title}").click()
+        other.get_by_role("listitem").get_by_role("link", name=f"97.4 {CHOICE.title}").click()
     assert other.url.endswith("cards.html#check-97-4")
     assert other.locator("#check-97-4").get_attribute("key") == "97.4"
 
@@ -233,6 +238,112 @@ def test_progress_is_forgotten_only_after_a_second_press(page):
     assert view.get_by_role("progressbar", name="0 of 6 exercises done").evaluate("bar => bar.value") == 0
     assert box.input_value() == "" and status(page, BITS).text_content() == ""
     assert view.get_by_role("button", name="Forget my progress").evaluate("e => e === document.activeElement")
+
+
+def answer(page, exercise, typed):
+    card(page, exercise).get_by_role("textbox").fill(typed)
+    card(page, exercise).get_by_role("button", name="Check").click()
+
+
+def advice(page):
+    return page.locator(".compass-progress-next").text_content()
+
+
+def test_the_view_says_what_comes_next_as_python_does(page):
+    keys = [item.key for item in EXERCISES]
+
+    def as_python_says(*done):
+        states = {key: "done" if key in done else "open" for key in keys}
+        return Progress(((Chapter(97), EXERCISES),), states, dict.fromkeys(keys, 0)).advice
+
+    assert advice(page) == as_python_says()
+    answer(page, COUNT, "50304")
+    assert advice(page) == as_python_says(COUNT.key)
+    everything = {key: {"state": "done", "tries": 1} for key in keys}
+    page.evaluate(
+        "text => localStorage.setItem('compass-progress', text)",
+        json.dumps({"version": 1, "exercises": everything}),
+    )
+    page.reload()
+    assert advice(page) == as_python_says(*keys) == "All exercises are done."
+
+
+def saved(page) -> str:
+    with page.expect_download() as download:
+        page.locator("compass-progress").get_by_role("button", name="Save to a file").press("Enter")
+    assert download.value.suggested_filename == "compass-progress.json"
+    return download.value.path().read_text(encoding="utf8")
+
+
+def load(page, name, text):
+    with page.expect_file_chooser() as chooser:
+        page.locator("compass-progress").get_by_role("button", name="Load a file").press("Enter")
+    chooser.value.set_files({"name": name, "mimeType": "application/json", "buffer": text.encode()})
+    return page.locator("compass-progress").get_by_role("status")
+
+
+def test_a_saved_record_comes_back_whole_after_it_was_forgotten(page):
+    answer(page, BITS, "2.585")
+    answer(page, COUNT, "7")
+    card(page, BITS).get_by_role("button", name="Hint").click()
+    before, text = remembered(page), saved(page)
+    view = page.locator("compass-progress")
+    assert (
+        view.get_by_role("status").text_content()
+        == "Saved as compass-progress.json: 1 of 6 done, 1 attempted."
+    )
+    view.get_by_role("button", name="Forget my progress").click()
+    view.get_by_role("button", name="Yes, forget it").click()
+    assert remembered(page) == {}
+    said = load(page, "mine.json", text)
+    said.get_by_text("mine.json: 1 done, 1 attempted. Add this").wait_for()
+    assert remembered(page) == {}  # not before it was agreed to
+    assert view.get_by_role("button", name="No, leave it").evaluate("e => e === document.activeElement")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert said.text_content() == "Added. Now 1 of 6 done, 1 attempted."
+    assert remembered(page) == before
+    assert view.get_by_role("button", name="Load a file").evaluate("e => e === document.activeElement")
+    page.reload()
+    assert card(page, BITS).get_by_role("textbox").input_value() == "2.585"
+
+
+def test_a_loaded_record_takes_nothing_away_from_what_is_kept(page):
+    answer(page, BITS, "2.585")
+    answer(page, COUNT, "7")
+    kept = remembered(page)["97.1"]
+    # As Python writes it: no answers, no hints. And a key that would be more than a key to JavaScript.
+    text = (
+        '{"version": 1, "exercises": {"97.1": {"state": "attempted", "tries": 5},'
+        ' "97.2": {"state": "done", "tries": 2}, "__proto__": {"state": "done", "tries": 1}}}'
+    )
+    load(page, ".compass-progress.json", text).get_by_text("1 done, 1 attempted").wait_for()
+    page.locator("compass-progress").get_by_role("button", name="Yes, add it").click()
+    after = remembered(page)
+    assert after["97.1"] == kept | {"tries": 5}
+    assert (after["97.2"]["state"], after["97.2"]["tries"]) == ("done", 2)
+    assert set(after) == {"97.1", "97.2"}
+
+
+def test_a_record_that_is_not_agreed_to_is_left(page):
+    answer(page, BITS, "2.585")
+    before = remembered(page)
+    text = '{"version": 1, "exercises": {"97.2": {"state": "done", "tries": 2}}}'
+    load(page, "other.json", text).get_by_text("1 done, 0 attempted").wait_for()
+    page.locator("compass-progress").get_by_role("button", name="No, leave it").click()
+    assert remembered(page) == before
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"version": 1, "exercises": {}}', '{"version": 2, "exercises": {"97.1": {}}}']
+)
+def test_a_file_that_is_no_record_changes_nothing_and_is_named(page, text):
+    answer(page, BITS, "2.585")
+    before = remembered(page)
+    said = load(page, "holiday.json", text)
+    said.get_by_text("holiday.json holds no record of this book’s exercises. Nothing was changed.").wait_for()
+    assert remembered(page) == before
+    assert page.evaluate("localStorage.getItem('compass-progress-damaged')") is None
 
 
 DISABLE = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no'); }})"
@@ -310,7 +421,7 @@ def test_without_javascript_a_card_is_its_title_and_a_sentence(chromium, folder)
     for exercise in EXERCISES:
         lines = card(page, exercise).inner_text().split("\n")
         assert [line for line in lines if line] == repr(judge(exercise, ...)).split("\n")
-    assert "0 of 6 exercises done." in page.locator("compass-progress").inner_text()
+    assert f"0 of 6 exercises done. Next: 97.1 {BITS.title}" in page.locator("compass-progress").inner_text()
     context.close()
 
 

@@ -36,6 +36,7 @@ from lossutils.exercises import (
     Exercise,
     Feedback,
     Misconception,
+    Progress,
     all_exercises,
     check,
     detectors,
@@ -48,7 +49,8 @@ from lossutils.exercises import (
     temporary,
 )
 from lossutils.exercises.reading import read_text
-from lossutils.exercises.rendering import exercise_data, feedback_html
+from lossutils.exercises.registry import Chapter
+from lossutils.exercises.rendering import exercise_data, feedback_html, progress_html
 
 progress_file = importlib.import_module("lossutils.exercises.progress_file")
 hints_module = importlib.import_module("lossutils.exercises.hints")
@@ -738,7 +740,7 @@ def test_progress_shows_a_table():
     check("97.4", "c")
     found = progress()
     lines = repr(found).splitlines()
-    assert "Chapter 97 · Trial (1 of 6 done)" in lines
+    assert "Chapter 97 · Trial (1 of 6 done, 1 attempted)" in lines
     cells = [re.split(r"  +", line.strip()) for line in lines]
     assert ["✓ 97.1", "One face of a die", "done, 1 try"] in cells
     assert ["✗ 97.4", "Forward or reverse?", "attempted, 2 tries"] in cells
@@ -752,6 +754,38 @@ def test_progress_shows_a_table():
     assert listed["name"] == "Chapter 97 · Trial" and listed["page"] == "97_trial.html"
     assert [item["key"] for item in listed["exercises"]] == [item.key for item in EXERCISES]
     assert "tokens &amp; types &lt;are&gt; there?" in html
+
+
+def test_next_is_what_follows_the_last_exercise_done_and_then_what_was_left_out():
+    items = tuple(EXERCISES)
+    keys = [item.key for item in items]
+    chapter = Chapter(97, "Trial")
+
+    def after(*done):
+        states = {key: "done" if key in done else "attempted" for key in keys}
+        return Progress(((chapter, items),), states, dict.fromkeys(keys, 1))
+
+    assert after().next is items[0]
+    assert after(keys[0], keys[2]).next is items[3]
+    assert after(keys[-1], keys[0]).next is items[1]
+    assert after(*keys).next is None
+    assert "All exercises are done." in repr(after(*keys)) and "Next: " not in progress_html(after(*keys))
+    assert f"Next: {keys[3]} " in repr(after(keys[2])) and f"Next: {keys[3]} " in progress_html(
+        after(keys[2])
+    )
+    assert "(1 of 6 done, 5 attempted)" in progress_html(after(keys[2]))
+
+
+def test_a_record_that_the_page_saved_is_read_and_kept(book):
+    opened = {"state": "open", "tries": 0, "answer": "", "hints": 2}  # a hint was looked at, nothing answered
+    done = {"state": "done", "tries": 3, "answer": "50304", "hints": 0}
+    (book / FILE).write_text(
+        json.dumps({"version": 1, "exercises": {"97.1": opened, "97.2": done}}), encoding="utf8"
+    )
+    assert progress().states["97.1"] == "open" and progress().states["97.2"] == "done"
+    check("97.1", 1.0)
+    assert stored(book) == {"97.1": opened | {"state": "attempted", "tries": 1}, "97.2": done}
+    assert not list(book.glob("*damaged*"))
 
 
 def test_progress_outlives_the_session(monkeypatch):
@@ -781,6 +815,7 @@ DAMAGED = [
     b'{"version": 1, "exercises": []}',
     b'{"version": 1, "exercises": {"97.1": "done"}}',
     b'{"version": 1, "exercises": {"97.1": {"state": "perfect", "tries": 1}}}',
+    b'{"version": 1, "exercises": {"97.1": {"state": ["done"], "tries": 1}}}',
     b'{"version": 1, "exercises": {"97.1": {"state": "done", "tries": "many"}}}',
     b"[" * 100_000,
 ]

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import chapters
 import pytest
+import yaml
 from axe_playwright_python.sync_playwright import Axe
 from bs4 import BeautifulSoup
 from fontTools.ttLib import TTFont
@@ -199,7 +200,9 @@ def test_a_wide_formula_scrolls_by_itself_and_by_keyboard_on_a_phone(site, reade
 # Explorables: each readout is what the library says, given what the sliders show
 
 READOUTS = {
-    name: readouts for chapter in chapters.ALL.values() for name, readouts in chapter.READOUTS.items()
+    name: readouts
+    for page in (*chapters.ALL.values(), chapters.cover)
+    for name, readouts in page.READOUTS.items()
 }
 
 
@@ -295,6 +298,7 @@ def test_right_and_typical_wrong_answers_get_on_the_page_what_python_says(exerci
 
 
 def test_progress_is_kept_in_the_browser_and_shown_on_its_page(site, reader):
+    _, second, *others = all_exercises()
     one = reader()
     page = one.open(site / "book/01_surprise.html")
     card = cards(page)["1.1"]
@@ -302,12 +306,23 @@ def test_progress_is_kept_in_the_browser_and_shown_on_its_page(site, reader):
     card.get_by_role("textbox").press("Enter")
     expect(card.get_by_role("status")).to_contain_text("Right")
     page.wait_for_timeout(500)  # the browser hands storage on to the next page's process a moment later
-    page = one.open(site / "book/how_to_use.html")
+    page = one.open(site / "book/progress.html")
     progress = page.locator("compass-progress")
-    assert progress.get_by_role("listitem").count() == len(all_exercises())
+    assert progress.locator("li").count() == 2 + len(others)
     expect(progress.get_by_role("listitem").first).to_contain_text("done")
     expect(progress.get_by_role("listitem").nth(1)).to_contain_text("open")
+    expect(progress.get_by_text("Next: ")).to_have_text(f"Next: {second.key} {second.title}")
+    progress.get_by_text("Chapter 12").press("Enter")  # a chapter's line unfolds by keyboard
+    progress.get_by_role("link", name=others[-1].key).press("Enter")
+    page.wait_for_url("**/12_*.html#check-*")
+    expect(page.locator(urldefrag(page.url)[1].join(["#", ""]))).to_be_in_viewport()
     assert one.problems == []
+
+
+@pytest.mark.parametrize("name", ["book/index.html", "book/how_to_use.html"])
+def test_the_view_of_progress_is_linked_where_readers_begin(name, site):
+    soup = BeautifulSoup((site / name).read_text(encoding="utf8"), "html.parser")
+    assert soup.select_one('article a[href="progress.html"]')
 
 
 def test_a_keyboard_reaches_the_solution_of_an_exercise(site, reader):
@@ -318,3 +333,68 @@ def test_a_keyboard_reaches_the_solution_of_an_exercise(site, reader):
     page.keyboard.press("Enter")
     assert fold.evaluate("element => element.open")
     assert "surprisal" in fold.inner_text()
+
+
+# The cover
+
+
+def test_the_cover_says_in_one_screen_what_the_book_is_and_lets_a_figure_be_moved(site, reader):
+    page = reader().open(site / "book/index.html")
+    for selector in (".compass-cover-words", ".compass-ways", "compass-explorable"):
+        box = page.locator(selector).bounding_box()
+        assert box["y"] + box["height"] <= 900, selector
+    assert page.locator("article pre").count() == 0
+
+
+def test_on_a_phone_the_covers_first_screen_has_the_words_and_the_figures_beginning(site, reader):
+    page = reader(width=375).open(site / "book/index.html")
+    words, figure, ways = (
+        page.locator(selector).bounding_box()
+        for selector in (".compass-cover-words", "compass-explorable .ce-chart", ".compass-ways")
+    )
+    assert words["y"] + words["height"] <= figure["y"] < ways["y"]
+    assert figure["y"] + 200 < 812
+
+
+def test_the_covers_three_ways_lead_into_the_book(site):
+    soup = BeautifulSoup((site / "book/index.html").read_text(encoding="utf8"), "html.parser")
+    links = {link["href"] for link in soup.select(".compass-ways a")}
+    assert {"01_surprise.html", "glossary.html", "../genindex.html", "how_to_use.html"} <= links
+
+
+# The foot of each page
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_says_whose_it_is_what_may_be_done_with_it_and_how_to_cite_it(name, site):
+    soup = BeautifulSoup((site / name).read_text(encoding="utf8"), "html.parser")
+    foot = soup.select_one(".compass-footer")
+    assert "© 2026 The Compass of Training authors" in " ".join(foot.get_text().split())
+    places = {unquote(urldefrag(link["href"])[1]) for link in foot.find_all("a")}
+    assert places == {"licence-text", "licence-code", "how-to-cite"}
+    assert soup.select_one('link[rel="icon"]')
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "LICENSE-TEXT"])
+def test_the_whole_text_of_each_licence_is_in_the_book(name, site):
+    page = site / "book/citing_and_licences.html"
+    shown = BeautifulSoup(page.read_text(encoding="utf8"), "html.parser").find("article").get_text()
+    assert " ".join((book.ROOT / name).read_text(encoding="utf8").split()) in " ".join(shown.split())
+
+
+def test_the_entry_to_copy_says_what_the_citation_file_says():
+    cited = yaml.safe_load((book.ROOT / "CITATION.cff").read_text(encoding="utf8"))
+    page = (book.ROOT / "book/citing_and_licences.md").read_text(encoding="utf8")
+    entry = re.search(r"@software\{\w+,\n(.*?)\n\}", page, re.DOTALL)[1]
+    fields = {
+        key: " ".join(value.split())
+        for key, value in re.findall(r"(\w+)\s+= \{(.*?)\},\n?", entry, re.DOTALL)
+    }
+    settings = yaml.safe_load((book.ROOT / "_config.yml").read_text(encoding="utf8"))
+    assert fields == {
+        "author": "{" + " and ".join(author["name"] for author in cited["authors"]) + "}",
+        "title": cited["title"],
+        "year": settings["copyright"],
+        "version": cited["version"],
+        "license": " and ".join(cited["license"]),
+    }

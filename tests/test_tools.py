@@ -75,6 +75,7 @@ def test_the_makefile_has_a_target_for_every_task_and_no_other():
             ["book", "REPO=https://github.com/a/b", "BRANCH=v1"],
             "python3 tools book --repository https://github.com/a/b --branch v1",
         ),
+        (["book", "SITE=https://a.org/b"], "python3 tools book   --site https://a.org/b"),
         (["test"], "python3 tools test   --"),
         (
             ["test", "QUICK=1", "NO_SITE=1", "ARGS=-k 'a b'"],

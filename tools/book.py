@@ -14,8 +14,26 @@ from tools import compass_launch, suite
 from tools.environment import ROOT, STAMP, Problem, python, step
 
 FOLDERS = ("benchmarks", "book", "lossutils", "tools", "tests/chapters")
-FILES = ("_config.yml", "_toc.yml")
+FILES = ("_config.yml", "_toc.yml", "CITATION.cff", "LICENSE", "LICENSE-TEXT")
 MARKER = "compass-built"
+SITE = "COMPASS_SITE"  # the variable that tools/compass_site.py reads
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::\d+)?(?:/[A-Za-z0-9._~%-]+)*/?")
+
+
+def site_address(site: str) -> str:
+    """The address of the book's folder on the web, without a slash at its end.
+
+    Raises
+    ------
+    ValueError
+        When it is none: other pages and programs will be sent there.
+    """
+    site = site.strip()
+    if not _ADDRESS.fullmatch(site) or site.endswith(".html"):
+        raise ValueError(
+            f"SITE={site}: not the address of a folder on the web, like https://example.org/compass"
+        )
+    return site.rstrip("/")
 
 
 def html(root: Path = ROOT) -> Path:
@@ -52,14 +70,15 @@ def fingerprint(root: Path = ROOT) -> str:
     return digest.hexdigest()
 
 
-def _marker(made_from: str, repository: str, branch: str) -> str:
-    return f"{made_from} {repository} {branch}".strip() if repository else made_from
+def _marker(made_from: str, repository: str, branch: str, site: str = "") -> str:
+    named = [repository, branch] if repository else []
+    return " ".join([made_from, *named, *([f"at {site}"] if site else [])])
 
 
 def is_current(root: Path = ROOT) -> bool:
     """Whether the built pages were made, without a warning, from exactly the sources that lie there now.
 
-    With launch buttons or without: both are the book.
+    With launch buttons or without, for a named site or none: all are the book.
     """
     try:
         built = (root / "_build" / MARKER).read_text(encoding="ascii")
@@ -68,10 +87,11 @@ def is_current(root: Path = ROOT) -> bool:
     return (html(root) / "index.html").is_file() and built.split(" ")[0] == fingerprint(root)
 
 
-def build(root: Path = ROOT, *, repository: str = "", branch: str = "main") -> None:
+def build(root: Path = ROOT, *, repository: str = "", branch: str = "main", site: str = "") -> None:
     """Build the HTML book, every warning an error. Nothing is done when the built pages are current.
 
-    With the address of a repository, each chapter gets launch buttons (tools/compass_launch.py).
+    With the address of a repository, each chapter gets launch buttons (tools/compass_launch.py); with that of the
+    site where the pages will lie, each page gets its own address and a social card (tools/compass_site.py).
 
     Always from nothing: an incremental build is quicker, but it does not repeat the warnings of a page that
     has not changed, so a second try would pass; and it leaves the pages of deleted chapters behind.
@@ -87,7 +107,7 @@ def build(root: Path = ROOT, *, repository: str = "", branch: str = "main") -> N
         )
     target = root / "_build"
     if is_current(root):
-        wanted = _marker(fingerprint(root), repository, branch)
+        wanted = _marker(fingerprint(root), repository, branch, site)
         if (target / MARKER).read_text(encoding="ascii") == wanted:
             return
     for old in (html(root), target / ".doctrees", target / "jupyter_execute"):
@@ -99,7 +119,7 @@ def build(root: Path = ROOT, *, repository: str = "", branch: str = "main") -> N
     run = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
     command = [str(python(root)), "-c", run, "build", ".", "-W", "--keep-going"]
     environ = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
-    environ |= {compass_launch.REPOSITORY: repository, compass_launch.BRANCH: branch}
+    environ |= {compass_launch.REPOSITORY: repository, compass_launch.BRANCH: branch, SITE: site}
     with step("building the book"):
         with log.open("w", encoding="utf-8", errors="replace") as out:
             code = subprocess.run(
@@ -109,7 +129,7 @@ def build(root: Path = ROOT, *, repository: str = "", branch: str = "main") -> N
             raise Problem(
                 "\n".join([*_telling_lines(log), "", f"The book was not built; the whole log is {log}."])
             )
-    (target / MARKER).write_text(_marker(made_from, repository, branch), encoding="ascii")
+    (target / MARKER).write_text(_marker(made_from, repository, branch, site), encoding="ascii")
 
 
 def _telling_lines(log: Path, most: int = 30) -> list[str]:

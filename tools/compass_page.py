@@ -107,10 +107,6 @@ def finish_page(html: str, page: Path) -> str:
     for script in soup.find_all("script", src=True):
         if any(name in script["src"] for name in unused):
             script.decompose()
-    first = soup.select_one("article p")
-    if soup.head and first and not soup.head.find("meta", attrs={"name": "description"}):
-        words = " ".join(first.get_text(" ", strip=True).split())
-        soup.head.append(soup.new_tag("meta", attrs={"name": "description", "content": words[:300]}))
     for number, image in enumerate(soup.select(".cell_output img[src$='.svg']")):
         source = page.parent / unquote(image["src"])
         figure = inline_figure(

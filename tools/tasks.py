@@ -66,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         "--repository", default="", metavar="URL", help="the book's place on GitHub: adds launch buttons"
     )
     made["book"].add_argument("--branch", default="main", help="the branch that they open (main)")
+    made["book"].add_argument(
+        "--site",
+        default="",
+        metavar="URL",
+        help="where the pages will lie: adds their addresses and social cards",
+    )
     made["serve"].add_argument("--port", type=int, default=8000, help="the first port to try (8000)")
     made["refresh"].add_argument(
         "notebooks", nargs="*", metavar="NB", help="a path, or the start of a name in book/"
@@ -85,16 +91,18 @@ def task_help() -> None:
     print("\nFor example: make serve PORT=8001   make refresh NB=01   make test ARGS='-k entropy'")
 
 
-def task_book(repository: str = "", branch: str = "main") -> None:
-    if repository:
-        try:
+def task_book(repository: str = "", branch: str = "main", site: str = "") -> None:
+    try:
+        if repository:
             repository, branch = compass_launch.repository(repository), compass_launch.branch(branch)
-        except ValueError as error:
-            raise Problem(str(error)) from error
+        if site:
+            site = pages.site_address(site)
+    except ValueError as error:
+        raise Problem(str(error)) from error
     python = environment.ensure()
     if repository:
         _name_repository(python, repository, branch)
-    pages.build(repository=repository, branch=branch)
+    pages.build(repository=repository, branch=branch, site=site)
     print(f"The book is at {(pages.html() / 'index.html').as_uri()}\nor run: make serve")
 
 

@@ -12,7 +12,8 @@
     unanswered: ["○", "Open"],
     invalid: ["!", "Not judged"],
   };
-  const STATES = { done: "✓", attempted: "✗", open: "○" };
+  const STATES = { done: "✓", attempted: "✗", open: "○" }; // the furthest first
+  const NUMBERED = /^[1-9][0-9]?\.[1-9][0-9]?$/; // registry.py: KEY
 
   // ---------------------------------------------------------------- reading a number (as in reading.py)
   const SPACE = "[ \\t\\r\\n\\u00a0\\u2009\\u202f]";
@@ -231,6 +232,28 @@
       },
       forget() {
         save({});
+        tell();
+      },
+      // The record as a file holds it, and such a file's entries by key; an Error where the text is no such file.
+      text: () => JSON.stringify({ version: 1, exercises: load() }, null, 1) + "\n",
+      read(text) {
+        return Object.fromEntries(Object.entries(parse(text)).filter(([key]) => NUMBERED.test(key)));
+      },
+      // As in progress_file.py: what is furthest counts, and nothing is taken away.
+      add(others) {
+        const entries = load();
+        for (const [key, other] of Object.entries(others)) {
+          const old = Object.hasOwn(entries, key) ? entries[key] : { state: "open", tries: 0, answer: "", hints: 0 };
+          const order = Object.keys(STATES);
+          const further = order.indexOf(other.state) < order.indexOf(old.state);
+          entries[key] = {
+            state: further ? other.state : old.state,
+            tries: Math.max(old.tries, other.tries),
+            answer: (further && other.answer) || old.answer || other.answer,
+            hints: Math.max(old.hints, other.hints),
+          };
+        }
+        save(entries);
         tell();
       },
       subscribe: (listener) => listeners.add(listener),
@@ -478,6 +501,8 @@
   }
 
   // ---------------------------------------------------------------- the whole book
+  const FILE_NAME = "compass-progress.json";
+
   class CompassProgress extends HTMLElement {
     connectedCallback() {
       if (!this.data) {
@@ -499,48 +524,102 @@
       this.rows = new Map();
       this.words = make("p", { class: "compass-progress-words", id: `${id}-words` });
       this.meter = make("progress", { class: "compass-meter", "aria-labelledby": `${id}-words` });
+      this.advice = make("p", { class: "compass-progress-next" });
       this.status = make("p", { class: "compass-progress-note", role: "status" });
-      this.forget = make("button", { type: "button", class: "compass-button" }, "Forget my progress");
-      this.yes = make("button", { type: "button", class: "compass-button compass-button-bad" }, "Yes, forget it");
-      this.no = make("button", { type: "button", class: "compass-button" }, "No, keep it");
-      const sections = this.data.chapters.map((chapter) => {
-        const list = make("ul", { class: "compass-progress-list" });
-        for (const exercise of chapter.exercises) {
-          const name = `${exercise.key} ${exercise.title}`;
-          const href = `${chapter.page}#check-${exercise.key.replace(".", "-")}`;
-          const badge = make("span", { class: "compass-badge" });
-          this.rows.set(exercise.key, badge);
-          list.append(make("li", {}, chapter.page ? make("a", { href }, name) : make("span", {}, name), badge));
-        }
-        return make("div", {}, make("p", { class: "compass-progress-chapter" }, chapter.name), list);
-      });
-      const ask = (asking) => {
-        this.forget.hidden = asking;
-        this.yes.hidden = this.no.hidden = !asking;
-      };
-      ask(false);
-      this.forget.addEventListener("click", () => {
-        ask(true);
-        this.note("All answers and hints of every chapter will be forgotten. Sure?");
-        this.no.focus();
-      });
-      this.no.addEventListener("click", () => {
-        ask(false);
-        this.note();
-        this.forget.focus();
-      });
-      this.yes.addEventListener("click", () => {
-        ask(false);
-        store.forget();
-        this.note("Forgotten.");
-        this.forget.focus();
-      });
+      this.sections = this.data.chapters.map((chapter, index) => this.section(chapter, `${id}-${index}`));
+      const next = this.next();
+      this.sections.forEach((section) => (section.fold.open = section.chapter.exercises.includes(next)));
       const card = make("div", { class: "compass-card compass-progress-card", role: "group", "aria-label": "Your progress" },
-        this.words, this.meter, ...sections,
-        make("div", { class: "compass-progress-foot" }, this.status, this.forget, this.no, this.yes));
+        this.words, this.meter, this.advice, ...this.sections.map(({ fold }) => fold), this.status, this.buttons());
       card.addEventListener("keydown", (event) => event.stopPropagation());
       this.querySelector(".compass-progress-plain").replaceWith(card);
       this.note();
+    }
+
+    section(chapter, id) {
+      const list = make("ul", { class: "compass-progress-list" });
+      for (const exercise of chapter.exercises) {
+        const badge = make("span", { class: "compass-badge" });
+        this.rows.set(exercise.key, badge);
+        list.append(make("li", {}, this.link(chapter, exercise), badge));
+      }
+      const words = make("span", { class: "compass-progress-count", id: `${id}-words` });
+      const meter = make("progress", { class: "compass-meter", "aria-labelledby": `${id}-name`, max: chapter.exercises.length });
+      const name = make("span", { class: "compass-progress-name", id: `${id}-name` }, chapter.name);
+      const summary = make("summary", { class: "compass-progress-chapter" }, name, meter, words);
+      return { chapter, words, meter, fold: make("details", { class: "compass-progress-fold" }, summary, list) };
+    }
+
+    link(chapter, exercise) {
+      const name = `${exercise.key} ${exercise.title}`;
+      if (!chapter.page) return make("span", {}, name);
+      return make("a", { href: `${chapter.page}#check-${exercise.key.replace(".", "-")}` }, name);
+    }
+
+    // What changes or replaces the record is asked for twice.
+    buttons() {
+      const button = (words, kind = "") => make("button", { type: "button", class: `compass-button ${kind}`.trim() }, words);
+      const [keep, load, forget] = [button("Save to a file"), button("Load a file"), button("Forget my progress", "compass-button-bad")];
+      const [yes, no] = [button(""), button("No")];
+      const file = make("input", { type: "file", accept: ".json,application/json", "aria-label": "A saved record" });
+      file.hidden = true;
+      let act = null;
+      let asked = null;
+      const end = (said) => {
+        [keep, load, forget].forEach((one) => (one.hidden = false));
+        yes.hidden = no.hidden = true;
+        this.note(said);
+        if (asked) asked.focus();
+      };
+      const ask = (from, question, answers, action) => {
+        [asked, act] = [from, action];
+        [yes.textContent, no.textContent] = answers;
+        [keep, load, forget].forEach((one) => (one.hidden = true));
+        yes.hidden = no.hidden = false;
+        this.note(question);
+        no.focus();
+      };
+      yes.addEventListener("click", () => end(act()));
+      no.addEventListener("click", () => end());
+      yes.hidden = no.hidden = true;
+
+      keep.addEventListener("click", () => {
+        const url = URL.createObjectURL(new Blob([store.text()], { type: "application/json" }));
+        const link = make("a", { href: url, download: FILE_NAME });
+        link.click();
+        setTimeout(() => URL.revokeObjectURL(url), 10000);
+        this.note(`Saved as ${FILE_NAME}: ${this.counted()}.`);
+      });
+      load.addEventListener("click", () => file.click());
+      file.addEventListener("change", async () => {
+        const [chosen] = file.files;
+        if (!chosen) return;
+        let found = null;
+        try {
+          if (chosen.size < 1e6) found = store.read(await chosen.text());
+        } catch (error) {
+          found = null;
+        }
+        file.value = ""; // the same file may be chosen again
+        const states = Object.values(found || {}).map(({ state }) => state);
+        if (!states.length) {
+          this.note(`${chosen.name} holds no record of this book’s exercises. Nothing was changed.`);
+          load.focus();
+          return;
+        }
+        const said = `${states.filter((state) => state === "done").length} done, ${states.filter((state) => state === "attempted").length} attempted`;
+        ask(load, `${chosen.name}: ${said}. Add this to what is kept here? Nothing is taken away.`, ["Yes, add it", "No, leave it"], () => {
+          store.add(found);
+          return `Added. Now ${this.counted()}.`;
+        });
+      });
+      forget.addEventListener("click", () =>
+        ask(forget, "All answers and hints of every chapter will be forgotten. Sure? “Save to a file” keeps a copy.", ["Yes, forget it", "No, keep it"], () => {
+          store.forget();
+          return "Forgotten.";
+        })
+      );
+      return make("div", { class: "compass-progress-foot" }, keep, load, forget, no, yes, file);
     }
 
     note(text) {
@@ -549,18 +628,48 @@
         : "This browser keeps nothing: it lasts until you leave the page.");
     }
 
+    states(exercises) {
+      return exercises.map(({ key }) => store.get(key).state);
+    }
+
+    exercises() {
+      return this.data.chapters.flatMap((chapter) => chapter.exercises);
+    }
+
+    // As in progress_file.py: Progress.next and Progress.counted.
+    next() {
+      const all = this.exercises();
+      const done = this.states(all).map((state) => state === "done");
+      const after = done.lastIndexOf(true) + 1;
+      return [...all.slice(after), ...all.slice(0, after)].find((exercise) => !done[all.indexOf(exercise)]);
+    }
+
+    counted(exercises = this.exercises()) {
+      const states = this.states(exercises);
+      const tried = states.filter((state) => state === "attempted").length;
+      const done = states.filter((state) => state === "done").length;
+      return `${done} of ${exercises.length} done${tried ? `, ${tried} attempted` : ""}`;
+    }
+
     refresh() {
-      let done = 0;
       for (const [key, badge] of this.rows) {
         const { state } = store.get(key);
-        done += state === "done";
         badge.textContent = `${STATES[state]} ${state}`;
         badge.dataset.state = state;
       }
+      for (const { chapter, words, meter } of this.sections) {
+        words.textContent = this.counted(chapter.exercises);
+        meter.value = this.states(chapter.exercises).filter((state) => state === "done").length;
+      }
+      const done = this.states(this.exercises()).filter((state) => state === "done").length;
       this.words.textContent = `${done} of ${this.rows.size} exercises done`;
       this.meter.max = Math.max(1, this.rows.size);
       this.meter.value = done;
-      if (!this.forget.hidden && !store.keeps()) this.note();
+      const next = this.next();
+      const chapter = this.data.chapters.find(({ exercises }) => exercises.includes(next));
+      if (next) this.advice.replaceChildren("Next: ", this.link(chapter, next));
+      else this.advice.replaceChildren("All exercises are done.");
+      if (!store.keeps() && this.status.textContent.startsWith("Kept")) this.note();
     }
   }
 

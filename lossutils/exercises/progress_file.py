@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .registry import Chapter, chapters
 
 FILE_NAME = ".compass-progress.json"
 VERSION = 1
-STATES = {"done": "✓", "attempted": "✗", "open": "○"}
+STATES = {"done": "✓", "attempted": "✗", "open": "○"}  # the furthest first
 
 _memory: dict[
     str, dict
@@ -43,7 +44,8 @@ def _valid(data: object) -> bool:
         return False
     return all(
         isinstance(entry, dict)
-        and entry.get("state") in ("done", "attempted")
+        and isinstance(entry.get("state"), str)
+        and entry["state"] in STATES
         and isinstance(entry.get("tries"), int)
         and entry["tries"] >= 0
         for entry in data["exercises"].values()
@@ -114,8 +116,8 @@ def _merged(one: dict[str, dict], other: dict[str, dict]) -> dict[str, dict]:
     """Both records in one: done stays done, and the larger count of tries counts."""
     merged = {key: dict(entry) for key, entry in one.items()}
     for key, entry in other.items():
-        old = merged.get(key, {"state": "attempted", "tries": 0})
-        state = "done" if "done" in (old["state"], entry["state"]) else "attempted"
+        old = merged.get(key, {"state": "open", "tries": 0})
+        state = next(state for state in STATES if state in (old["state"], entry["state"]))
         merged[key] = {**old, "state": state, "tries": max(old["tries"], entry["tries"])}
     return merged
 
@@ -154,10 +156,12 @@ def record(key: str, verdict: str) -> bool:
     path = _path()
     stored, writable = _load(path) if path else ({}, False)
     entries = _merged(stored, _memory)
-    old = entries.get(key, {"state": "attempted", "tries": 0})
+    old = entries.get(key, {"state": "open", "tries": 0})
     entry = {**old, "tries": old["tries"] + 1}
     if verdict == "right":
         entry["state"] = "done"
+    elif old["state"] == "open":
+        entry["state"] = "attempted"
     _memory[key] = entries[key] = entry
     return writable and path is not None and _save(path, entries)
 
@@ -181,12 +185,36 @@ class Progress:
         """How many exercises there are."""
         return len(self.states)
 
+    @property
+    def next(self) -> Exercise | None:
+        """What to do next: the first exercise that is not done after the last one that is, else the first of all.
+
+        None when all are done.
+        """
+        items = [item for _, chapter in self.chapters for item in chapter]
+        done = [self.states[item.key] == "done" for item in items]
+        after = len(done) - done[::-1].index(True) if any(done) else 0
+        ahead = [*items[after:], *items[:after]]
+        return next((item for item in ahead if self.states[item.key] != "done"), None)
+
+    def counted(self, items: Sequence[Exercise]) -> str:
+        """'3 of 8 done, 1 attempted' for some of the exercises."""
+        states = [self.states[item.key] for item in items]
+        tried = f", {states.count('attempted')} attempted" if "attempted" in states else ""
+        return f"{states.count('done')} of {len(items)} done{tried}"
+
+    @property
+    def advice(self) -> str:
+        """What to do next, in words."""
+        if self.next is None:
+            return "All exercises are done."
+        return f"Next: {self.next.key} {self.next.title}"
+
     def __repr__(self) -> str:
         lines = []
         width = max([len(item.title) for _, items in self.chapters for item in items], default=0)
         for chapter, items in self.chapters:
-            done = sum(self.states[item.key] == "done" for item in items)
-            lines.append(f"{chapter_words(chapter)} ({done} of {len(items)} done)")
+            lines.append(f"{chapter_words(chapter)} ({self.counted(items)})")
             for item in items:
                 state, tries = self.states[item.key], self.tries[item.key]
                 count = f", {tries} {'try' if tries == 1 else 'tries'}" if tries else ""
@@ -196,7 +224,8 @@ class Progress:
             if self.kept
             else ("This folder cannot be written: progress lasts until the kernel stops.")
         )
-        lines.append(f"{self.done} of {self.total} exercises done. {where}")
+        lines.append(f"{self.done} of {self.total} exercises done. {self.advice}")
+        lines.append(where)
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:

@@ -148,7 +148,7 @@ def progress_html(progress: Progress) -> str:
             state = progress.states[item.key]
             lines += f"<li>{STATES[state]} {item.key} {escape(item.title)}: {state}</li>"
         sections.append(
-            f"<p><strong>{escape(chapter_words(chapter))}</strong></p>"
+            f"<p><strong>{escape(chapter_words(chapter))}</strong> ({progress.counted(items)})</p>"
             f'<ul style="list-style:none;padding-left:1em">{lines}</ul>'
         )
     data = [
@@ -161,6 +161,6 @@ def progress_html(progress: Progress) -> str:
     ]
     return (
         f'<compass-progress><div class="compass-progress-plain">{"".join(sections)}'
-        f"<p>{progress.done} of {progress.total} exercises done.</p></div>"
+        f"<p>{progress.done} of {progress.total} exercises done. {escape(progress.advice)}</p></div>"
         f'<script type="application/json">{embedded_json({"chapters": data})}</script></compass-progress>'
     )
