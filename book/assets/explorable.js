@@ -555,7 +555,6 @@
         `<p class="ce-spoken" role="status" aria-live="polite"></p>` +
         `<details class="ce-details"><summary>Show the numbers</summary><div class="ce-tables" tabindex="0" role="region" aria-label="The numbers of this figure"></div></details>` +
         `<figcaption>${esc(spec.caption)}</figcaption>`;
-      root.setAttribute('role', 'group');
       root.setAttribute('aria-label', 'Interactive figure');
       if (start) start.replaceWith(root); else this.appendChild(root);
 
