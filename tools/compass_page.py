@@ -107,6 +107,11 @@ def keep_together(formula: Tag) -> None:
         after.replace_with(after[closing.end() :])
 
 
+def has_columns(text: str) -> bool:
+    """Whether a printed text is set in columns: two lines or more with wide gaps inside."""
+    return sum(bool(re.search(r"\S {2,}\S", line)) for line in text.splitlines()) >= 2
+
+
 def description(soup: BeautifulSoup) -> str:
     """What a page is about: its first words, at least a sentence of them; a page without a text has its title."""
     words = ""
@@ -127,12 +132,14 @@ def name_controls(soup: BeautifulSoup) -> None:
         if dialog := soup.find("dialog", id=panel):
             dialog["aria-label"] = name
         for opener in soup.select(button):
-            opener.attrs.update({"title": name, "aria-haspopup": "dialog"})
+            opener["title"] = name
     for button in soup.select(".search-button-field"):  # its name is what it shows, without the keys
         button.attrs.pop("aria-label", None)
         button["aria-keyshortcuts"] = "Control+K"
     for keys in soup.select(".search-button__kbd-shortcut"):
         keys["aria-hidden"] = "true"
+    for figure in soup.select("figure[role=group]"):  # it is a figure already, which groups
+        del figure["role"]
     for icon in soup.select("i[class*=fa-], span[class*=fa-]"):
         icon["aria-hidden"] = "true"
     if sidebar := soup.find(id="pst-primary-sidebar"):
@@ -162,6 +169,9 @@ def finish_page(html: str, page: Path) -> str:
         image.replace_with(figure)
     for formula in soup.select("span.math"):
         keep_together(formula)
+    for printed in soup.select(".cell_output div.highlight > pre"):
+        if has_columns(printed.get_text()) and "compass-columns" not in printed.parent["class"]:
+            printed.parent["class"].append("compass-columns")
     for scroller in soup.select("div.highlight > pre, article table, div.math"):
         scroller["tabindex"] = "0"
     name_controls(soup)

@@ -11,7 +11,8 @@
     if (!button) return;
     setTimeout(() => {
       const dialog = openDialog();
-      if (dialog) dialog.addEventListener('close', () => setTimeout(() => document.activeElement === document.body && !dialog.left && button.focus()), { once: true });
+      const giveBack = () => setTimeout(() => document.activeElement === document.body && !dialog.left && button.focus());
+      if (dialog) dialog.addEventListener('close', giveBack, { once: true });
       else if (byKeyboard) button.focus();
       tell();
     });
@@ -33,4 +34,12 @@
   }
   addEventListener('resize', tell);
   tell();
+
+  /* What scrolls can be reached by Tab, so that it can be scrolled by the arrows; what fits is no stop on the way. Written
+     into the page is that all can be reached. */
+  const fitting = new ResizeObserver(entries => entries.forEach(({ target }) => {
+    const scrolls = target.scrollWidth > target.clientWidth + 1 || target.scrollHeight > target.clientHeight + 1;
+    if (scrolls || target === document.activeElement) target.tabIndex = 0; else target.removeAttribute('tabindex');
+  }));
+  document.querySelectorAll('pre[tabindex], table[tabindex], div.math[tabindex]').forEach(box => fitting.observe(box));
 })();

@@ -20,14 +20,26 @@
     return known.get(page);
   };
 
-  /* Some 240 characters, begun at a word, with the first of the terms that the text has. */
-  function around(text, terms) {
-    const lower = text.toLowerCase();
-    const at = Math.min(...terms.map(term => lower.indexOf(term)).filter(place => place >= 0), text.length);
-    let from = at === text.length ? 0 : Math.max(0, at - BEFORE);
-    if (from) from = text.indexOf(' ', from) + 1;
-    let to = from + LENGTH < text.length ? text.lastIndexOf(' ', from + LENGTH) : text.length;
-    if (to <= from) to = from + LENGTH;
+  /* Where to begin to read: at the words as they were typed, else where most of them stand close together. */
+  function place(text, typed, terms) {
+    if (text.includes(typed)) return text.indexOf(typed);
+    const found = [];                        // [where, term] of every occurrence, in order
+    for (const term of terms) for (let at = text.indexOf(term); at >= 0; at = text.indexOf(term, at + 1)) found.push([at, term]);
+    found.sort(([a], [b]) => a - b);
+    let best = 0, most = 0;
+    found.forEach(([at], i) => {
+      const near = new Set();
+      for (let j = i; j < found.length && found[j][0] < at + LENGTH - BEFORE; j++) near.add(found[j][1]);
+      if (near.size > most) [best, most] = [at, near.size];
+    });
+    return best;
+  }
+
+  /* Some 240 characters from a little before a place, whole words. */
+  function around(text, at) {
+    const from = at > BEFORE ? text.indexOf(' ', at - BEFORE) + 1 : 0;
+    const cut = text.lastIndexOf(' ', from + LENGTH);
+    const to = from + LENGTH >= text.length ? text.length : cut > from ? cut : from + LENGTH;
     return (from ? '… ' : '') + text.slice(from, to) + (to < text.length ? ' …' : '');
   }
 
@@ -35,12 +47,12 @@
     const [page, id] = hit.querySelector('a').getAttribute('href').split('#');
     const pieces = await piecesOf(decodeURI(page.replace(/\.html$/, '')));
     const begin = id ? Math.max(0, pieces.findIndex(([name]) => name === decodeURIComponent(id))) : 0;
-    const [, terms, , shown] = Search._parseQuery(new URLSearchParams(location.search).get('q'));
+    const [typed, terms, , shown] = Search._parseQuery(new URLSearchParams(location.search).get('q'));
     const text = pieces.slice(begin).map(([, words]) => words).join(' ').trim();
     if (!text) return;
     const words = document.createElement('p');
     words.className = 'context';
-    words.textContent = around(text, [...shown, ...terms]);
+    words.textContent = around(text, place(text.toLowerCase(), typed.trim().toLowerCase(), [...terms]));
     hit.appendChild(words);
     shown.forEach(term => _highlightText(words, term, 'highlighted'));
   }
