@@ -85,7 +85,7 @@ def used_icons(texts: Iterable[str], style: str) -> set[int]:
         icons = re.findall(r"\.(fa-[a-z0-9-]+):before", selectors)
         if not icons or classes & set(icons):  # a rule of the theme's own names no icon class
             codes.add(int(code, 16))
-    return codes
+    return codes | {ord(icon) for icon in re.findall(r'--pst-icon-[\w-]+:"(.)"', style)}
 
 
 def keep_together(formula: Tag) -> None:

@@ -1,9 +1,9 @@
 """A Sphinx extension: the search shows, under each hit, the words around it, from a file and from a server alike.
 
 Sphinx's search fetches each page that it found, to show some words of it. A page that was opened as a file may fetch
-nothing, so there the words are missing and the console fills with errors. A script may be loaded from a file: each page's
-words are written as a script of their own, and `book/assets/search_words.js` loads those of the hits that come into view.
-Without markup they are also a tenth of the page that Sphinx would have fetched.
+nothing, so there the words are missing and the console fills with errors. A script may be loaded from a file: so each
+page's words are written as a script, and `book/assets/search_words.js` loads those of the hits that come into view.
+Without markup they are also a fraction of the page that Sphinx would have fetched.
 """
 
 from __future__ import annotations
@@ -31,7 +31,18 @@ def words(html: str) -> list[tuple[str, str]]:
             pieces.append((node["id"], []))
         elif type(node) is NavigableString:  # and no comment
             pieces[-1][1].append(node)
-        elif isinstance(node, Tag) and node.name in ("p", "li", "pre", "td", "th", "dt", "dd", "h2", "h3", "h4"):
+        elif isinstance(node, Tag) and node.name in (
+            "p",
+            "li",
+            "pre",
+            "td",
+            "th",
+            "dt",
+            "dd",
+            "h2",
+            "h3",
+            "h4",
+        ):
             pieces[-1][1].append(" ")  # two blocks are two words
     return [(name, " ".join("".join(texts).split())) for name, texts in pieces]
 
