@@ -7,8 +7,10 @@ What it changes, and why:
 - a figure of a notebook is put *into* the page as inline SVG with the theme's colour variables, so that it is readable
   in light and dark, searchable, and scales with the column; its alternative text becomes its accessible name;
 - `<compass-progress>` is filled with the book's exercises, so that it can list them;
-- what the theme leaves unsaid to assistive technology is said: what scrolls can be reached by keyboard, an arrow
-  of the contents has a name, the sidebar is a landmark, and the bibliography has no roles that its parts contradict.
+- what the theme leaves unsaid to assistive technology is said: what scrolls can be reached by keyboard, each button,
+  panel and arrow of the contents has a name, the sidebar is a landmark, and the bibliography has no roles that its
+  parts contradict;
+- a page has one viewport and no place for advertisements.
 """
 
 from __future__ import annotations
@@ -29,6 +31,11 @@ from tools.compass_math import keep_characters
 # The colours of a figure, and the variable of book/assets/compass.css that each one becomes.
 FIGURE_COLOURS = {value: f"--compass-{name}" for name, value in reversed(PAGE_COLOURS.items())}
 UNUSED_SCRIPTS = ("fontawesome.js", "design-tabs.js")
+PANELS = (  # what opens it, its id, its name
+    (".primary-toggle", "pst-primary-sidebar-modal", "Contents of the book"),
+    (".secondary-toggle", "pst-secondary-sidebar-modal", "Contents of this page"),
+    (".search-button__button", "pst-search-dialog", "Search"),
+)
 SEARCH_SCRIPTS = ("searchtools.js", "language_data.js", "searchindex.js")  # the search page runs them
 
 
@@ -70,15 +77,15 @@ def all_exercises_open() -> str:
     return progress_html(Progress(listed, dict.fromkeys(keys, "open"), dict.fromkeys(keys, 0)))
 
 
-def used_icons(pages: Iterable[str], style: str) -> set[int]:
-    """The code points of the icon font that the pages' classes or the theme's own rules ask for."""
-    classes = {name for html in pages for name in re.findall(r"\bfa-[a-z0-9-]+", html)}
+def used_icons(texts: Iterable[str], style: str) -> set[int]:
+    """The code points of the icon font that the pages' and scripts' classes or the theme's own rules ask for."""
+    classes = {name for text in texts for name in re.findall(r"\bfa-[a-z0-9-]+", text)}
     codes = set()
     for selectors, code in re.findall(r'([^{}]+)\{[^{}]*content:"\\([0-9a-f]{3,4})"', style):
         icons = re.findall(r"\.(fa-[a-z0-9-]+):before", selectors)
         if not icons or classes & set(icons):  # a rule of the theme's own names no icon class
             codes.add(int(code, 16))
-    return codes
+    return codes | {ord(icon) for icon in re.findall(r'--pst-icon-[\w-]+:"(.)"', style)}
 
 
 def keep_together(formula: Tag) -> None:
@@ -100,6 +107,35 @@ def keep_together(formula: Tag) -> None:
         after.replace_with(after[closing.end() :])
 
 
+def has_columns(text: str) -> bool:
+    """Whether a printed text is set in columns: two lines or more with wide gaps inside."""
+    return sum(bool(re.search(r"\S {2,}\S", line)) for line in text.splitlines()) >= 2
+
+
+def name_controls(soup: BeautifulSoup) -> None:
+    """Give the theme's buttons and panels the names that are read aloud."""
+    for toggle in soup.select("li > details > summary"):  # the arrow that unfolds a part of the contents
+        if not toggle.get_text(strip=True):
+            link = toggle.find_parent("li").find("a")
+            toggle["aria-label"] = f"Sections of {link.get_text(' ', strip=True)}"
+    for button, panel, name in PANELS:
+        if dialog := soup.find("dialog", id=panel):
+            dialog["aria-label"] = name
+        for opener in soup.select(button):
+            opener["title"] = name
+    for button in soup.select(".search-button-field"):  # its name is what it shows, without the keys
+        button.attrs.pop("aria-label", None)
+        button["aria-keyshortcuts"] = "Control+K"
+    for keys in soup.select(".search-button__kbd-shortcut"):
+        keys["aria-hidden"] = "true"
+    for figure in soup.select("figure[role=group]"):  # it is a figure already, which groups
+        del figure["role"]
+    for icon in soup.select("i[class*=fa-], span[class*=fa-]"):
+        icon["aria-hidden"] = "true"
+    if sidebar := soup.find(id="pst-primary-sidebar"):
+        sidebar.attrs.update({"role": "complementary", "aria-label": "Book"})
+
+
 def finish_page(html: str, page: Path) -> str:
     """All that is done to one written page. Doing it twice changes nothing."""
     soup = BeautifulSoup(html, "html.parser")
@@ -107,6 +143,11 @@ def finish_page(html: str, page: Path) -> str:
     for script in soup.find_all("script", src=True):
         if any(name in script["src"] for name in unused):
             script.decompose()
+    if soup.head:
+        for repeated in soup.head.find_all("meta", attrs={"name": "viewport"})[1:]:
+            repeated.decompose()
+    if advertisement := soup.find(id="ethical-ad-placement"):
+        advertisement.decompose()
     for number, image in enumerate(soup.select(".cell_output img[src$='.svg']")):
         source = page.parent / unquote(image["src"])
         figure = inline_figure(
@@ -115,17 +156,14 @@ def finish_page(html: str, page: Path) -> str:
         image.replace_with(figure)
     for formula in soup.select("span.math"):
         keep_together(formula)
+    for printed in soup.select(".cell_output div.highlight > pre"):
+        if has_columns(printed.get_text()) and "compass-columns" not in printed.parent["class"]:
+            printed.parent["class"].append("compass-columns")
     for scroller in soup.select("div.highlight > pre, article table, div.math"):
         scroller["tabindex"] = "0"
-    for toggle in soup.select("li > details > summary"):  # the arrow that unfolds a part of the contents
-        if not toggle.get_text(strip=True):
-            toggle["aria-label"] = (
-                f"Sections of {toggle.find_parent('li').find('a').get_text(' ', strip=True)}"
-            )
+    name_controls(soup)
     for entry in soup.select(".citation-list, [role=doc-biblioentry]"):
         entry.attrs.pop("role", None)
-    if sidebar := soup.find(id="pst-primary-sidebar"):
-        sidebar.attrs.update({"role": "complementary", "aria-label": "Book"})
     for element in soup.find_all("compass-progress"):
         if not element.find("script"):
             element.replace_with(BeautifulSoup(all_exercises_open(), "html.parser"))
@@ -141,7 +179,8 @@ def finish_site(app, exception) -> None:
     for page in pages:
         page.write_text(finish_page(page.read_text(encoding="utf8"), page), encoding="utf8")
     style = (site / "_static" / "styles" / "pydata-sphinx-theme.css").read_text(encoding="utf8")
-    icons = used_icons((page.read_text(encoding="utf8") for page in pages), style)
+    scripts = site.glob("_static/scripts/*theme.js")  # they draw buttons too
+    icons = used_icons((file.read_text(encoding="utf8") for file in (*pages, *scripts)), style)
     keep_characters(site / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.woff2", icons)
 
 

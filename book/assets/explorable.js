@@ -483,9 +483,9 @@
   const DRAW = { lines: drawLines, bars: drawBars, stacked: drawBars, heat: drawHeat };
 
   // The same numbers as tables ---------------------------------------------------------------------------------------------
-  const row = (cells, tag) => '<tr>' + cells.map((c, i) => i || tag ? `<${tag || 'td'}${tag ? ' scope="col"' : ''}>${esc(c)}</${tag || 'td'}>`
-    : `<th scope="row">${esc(c)}</th>`).join('') + '</tr>';
-  const table = (caption, head, body) => `<table><caption>${esc(caption)}</caption><thead>${row(head, 'th')}</thead><tbody>` +
+  const cell = (text, i, head) => text === '' ? '<td></td>' : head ? `<th scope="col">${esc(text)}</th>` : i ? `<td>${esc(text)}</td>` : `<th scope="row">${esc(text)}</th>`;
+  const row = (cells, head) => '<tr>' + cells.map((text, i) => cell(text, i, head)).join('') + '</tr>';
+  const table = (caption, head, body) => `<table><caption>${esc(caption)}</caption><thead>${row(head, true)}</thead><tbody>` +
     body.map(r => row(r)).join('') + '</tbody></table>';
   function dataTables(view, get) {
     const list = v => [].concat(v).map(shortNumber);
@@ -553,9 +553,8 @@
         (readouts && `<output class="ce-readouts" aria-live="off" for="${spec.sliders.map((s, i) => uid + '-' + i).join(' ')}">${readouts}</output>`) +
         `<div class="ce-controls">${sliders}<button type="button" class="ce-reset">Reset</button></div>` +
         `<p class="ce-spoken" role="status" aria-live="polite"></p>` +
-        `<details class="ce-details"><summary>Show the numbers</summary><div class="ce-tables" tabindex="0" role="region" aria-label="The numbers of this figure"></div></details>` +
+        `<details class="ce-details"><summary>Show the numbers</summary><div class="ce-tables" tabindex="0" role="group" aria-label="The numbers of this figure"></div></details>` +
         `<figcaption>${esc(spec.caption)}</figcaption>`;
-      root.setAttribute('role', 'group');
       root.setAttribute('aria-label', 'Interactive figure');
       if (start) start.replaceWith(root); else this.appendChild(root);
 
