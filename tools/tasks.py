@@ -19,6 +19,7 @@ from tools.environment import ROOT, Problem
 TASKS = {
     "help": "list these commands",
     "book": "build the book as web pages",
+    "pdf": "print the book into one PDF, which the built cover then links to",
     "test": "build the book, run every notebook and compare, run all tests",
     "serve": "show the built book at http://127.0.0.1:8000",
     "lab": "open the chapters in JupyterLab",
@@ -94,6 +95,14 @@ def task_book(repository: str = "", branch: str = "main") -> None:
     environment.ensure()
     pages.build(repository=repository, branch=branch)
     print(f"The book is at {(pages.html() / 'index.html').as_uri()}\nor run: make serve")
+
+
+def task_pdf() -> int:
+    browser.find()  # a wrong CHROMIUM is better told before the build than after it
+    python = environment.ensure()
+    if not pages.is_current():
+        pages.build()
+    return subprocess.run([str(python), "-m", "tools.pdf"], cwd=ROOT).returncode
 
 
 def task_test(no_site: bool, quick: bool, pytest_args: Sequence[str]) -> int:
