@@ -4,9 +4,9 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help book test serve lab refresh bench lint lock clean python
+.PHONY: help book pdf test serve lab refresh bench lint lock clean python
 
-help lab bench lock: python
+help pdf lab bench lock: python
 	@$(PYTHON) tools $@
 
 book: python

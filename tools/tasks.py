@@ -19,6 +19,7 @@ from tools.environment import ROOT, Problem
 TASKS = {
     "help": "list these commands",
     "book": "build the book as web pages",
+    "pdf": "print the book into one PDF, which the built cover then links to",
     "test": "build the book, run every notebook and compare, run all tests",
     "serve": "show the built book at http://127.0.0.1:8000",
     "lab": "open the chapters in JupyterLab",
@@ -112,6 +113,14 @@ def _name_repository(python: Path, repository: str, branch: str) -> None:
     command = [str(python), "-c", program, repository, branch, *map(str, _notebooks([]))]
     if subprocess.run(command, cwd=ROOT).returncode:
         raise Problem("The repository could not be named in the chapters.")
+
+
+def task_pdf() -> int:
+    browser.find()  # a wrong CHROMIUM is better told before the build than after it
+    python = environment.ensure()
+    if not pages.is_current():
+        pages.build()
+    return subprocess.run([str(python), "-m", "tools.pdf"], cwd=ROOT).returncode
 
 
 def task_test(no_site: bool, quick: bool, pytest_args: Sequence[str]) -> int:
