@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,31 +125,3 @@ def test_the_placeholder_stands_only_where_a_repository_is_known():
     for page in (book.ROOT / "book").rglob("*.md"):
         outside = re.sub(r"(?s):::\{only\} repository\n.*?\n:::", "", page.read_text(encoding="utf-8"))
         assert compass_launch.PLACEHOLDER not in outside, page
-
-
-@pytest.mark.skipif(
-    shutil.which("jupyter-repo2docker") is None, reason="jupyter-repo2docker is not installed"
-)
-def test_binder_would_build_this_folder_from_the_files_in_binder(tmp_path):
-    """Binder's own program reads the folder and prints the image that it would build; it needs no Docker for that."""
-    tree = tmp_path / "tree"
-    files = [
-        "binder",
-        "lossutils",
-        "pyproject.toml",
-        "README.md",
-        "LICENSE",
-        "constraints.txt",
-        "requirements.txt",
-    ]
-    tree.mkdir()
-    for name in files:
-        whole = shutil.copytree if (book.ROOT / name).is_dir() else shutil.copy
-        whole(book.ROOT / name, tree / name)
-    command = ["jupyter-repo2docker", "--no-build", "--debug", str(tree)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    assert "python=3.11" in said
-    assert re.search(r"pip install .*-r \"?binder/requirements\.txt", said)
-    assert "binder/postBuild" in said

@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from urllib.parse import urlsplit
 
 import nbformat
-import psutil
 import pytest
+from lab_server import ERRORS, Notebook, Server, opened, serving
 from nbformat import v4
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, expect
 
 from lossutils.exercises import all_exercises
 from lossutils.exercises.sentences import STUB
@@ -99,104 +93,32 @@ CELLS = {
 }
 ORACLES = ("setup", "surprise", "forecast", "next_word", "lab")  # the cells that this process runs too
 
-# JupyterLab would ask whether to fetch its news, and so over the page; and it would drop cells out of sight.
-SETTINGS = {
-    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
-}
-HARMLESS: tuple[str, ...] = ()  # parts of console warnings that are not ours; none is known
-
-PATIENCE = 20_000  # milliseconds
-ERRORS = ".jp-Notebook [data-mime-type*=error], .jp-Notebook [data-mime-type*=stderr]"
-
-
-def write_settings(folder: Path) -> None:
-    for name, settings in SETTINGS.items():
-        path = folder / f"{name}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings), encoding="utf8")
-
-
-def environment(home: Path) -> dict[str, str]:
-    """The server's environment: nothing of the reader's own Jupyter is read or written."""
-    ours = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-        "IPYTHONDIR": "ipython",
-        "npm_config_cache": "npm",  # JupyterLab's language servers ask npm, where there is one, for its folder
-    }
-    kept = {
-        key: value for key, value in os.environ.items() if not key.startswith(("JUPYTER", "JPY_", "IPYTHON"))
-    }
-    return kept | {key: str(home / name) for key, name in ours.items()} | {"JUPYTER_PREFER_ENV_PATH": "1"}
-
-
-def address(server: subprocess.Popen, home: Path, log: Path) -> tuple[str, str]:
-    """The server's address and token, from the file that it writes when it is ready."""
-    end = time.monotonic() + PATIENCE / 1000
-    while server.poll() is None and time.monotonic() < end:
-        for path in (home / "runtime").glob("jpserver-*.json"):
-            try:
-                known = json.loads(path.read_text(encoding="utf8"))
-            except ValueError:
-                continue  # half written
-            return f"http://127.0.0.1:{known['port']}{known['base_url']}", known["token"]
-        time.sleep(0.05)
-    pytest.fail(f"JupyterLab did not start. It said:\n{log.read_text(encoding='utf8', errors='replace')}")
-
 
 @pytest.fixture(scope="module")
-def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    """A JupyterLab over a folder with the one notebook; it and its kernels end with the tests."""
-    home, work = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("reader")
-    write_settings(home / "settings")
+def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A JupyterLab over a folder with the one notebook."""
+    work = tmp_path_factory.mktemp("reader")
     cells = [v4.new_markdown_cell("# A chapter in small"), *map(v4.new_code_cell, CELLS.values())]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     nbformat.write(v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), work / "small.ipynb")
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0"]
-    command += [f"--ServerApp.root_dir={work}", "--LabApp.news_url=None"]
-    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    command += ["--LabApp.extension_manager=readonly"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")
-    log = home / "log.txt"
-    with log.open("w") as out:
-        server = subprocess.Popen(
-            command, cwd=work, env=environment(home), stdin=subprocess.DEVNULL, stdout=out, stderr=out
-        )
-    try:
-        url, token = address(server, home, log)
-        yield SimpleNamespace(url=url, token=token, folder=work, log=log)
-    finally:
-        family = psutil.Process(server.pid).children(recursive=True) if server.poll() is None else []
-        server.terminate()
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        for process in psutil.wait_procs(family, timeout=5)[1]:
-            process.kill()
+    with serving(work, tmp_path_factory.mktemp("jupyter")) as server:
+        yield server
 
 
 @dataclass
 class Reading:
-    """The opened notebook, what this process computes from the same cells, and what the browser did."""
+    """The opened notebook, and what this process computes from the same cells."""
 
-    page: Page
+    notebook: Notebook
     folder: Path
     here: dict
-    asked: set[str] = field(default_factory=set)  # the hosts
-    complaints: list[str] = field(default_factory=list)
 
-    def cell(self, name: str) -> Locator:
-        return self.page.locator(".jp-Notebook .jp-Cell").nth(1 + list(CELLS).index(name))
+    @property
+    def page(self) -> Page:
+        return self.notebook.page
 
     def output(self, name: str) -> Locator:
-        return self.cell(name).locator(".jp-OutputArea-output")
+        return self.notebook.output(1 + list(CELLS).index(name))
 
     def readouts(self, name: str) -> dict[str, str]:
         return self.output(name).evaluate(
@@ -224,45 +146,15 @@ class Reading:
 
 
 @pytest.fixture(scope="module")
-def reading(jupyterlab: SimpleNamespace, chromium) -> Iterator[Reading]:
+def reading(jupyterlab: Server, chromium) -> Iterator[Reading]:
     """The notebook in JupyterLab, after Run All Cells."""
     here: dict = {}
     for name in ORACLES:
         exec(CELLS[name], here)
-    context = chromium.new_context(viewport={"width": 1200, "height": 900})
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    opened = Reading(page, jupyterlab.folder, here)
-
-    def pass_or_block(route: Route) -> None:
-        parts = urlsplit(route.request.url)
-        opened.asked.add(parts.hostname or parts.scheme)
-        if parts.hostname == "127.0.0.1":
-            route.continue_()
-        else:
-            route.abort()
-
-    def complain(kind: str, text: str) -> None:
-        if kind in ("error", "warning", "pageerror") and not any(part in text for part in HARMLESS):
-            opened.complaints.append(f"{kind}: {text}")
-
-    context.route("**/*", pass_or_block)
-    page.on("websocket", lambda socket: opened.asked.add(urlsplit(socket.url).hostname))
-    page.on("console", lambda message: complain(message.type, message.text))
-    page.on("pageerror", lambda error: complain("pageerror", str(error)))
-    expect.set_options(timeout=PATIENCE)
-    try:
-        page.goto(f"{jupyterlab.url}doc/tree/small.ipynb?token={jupyterlab.token}")
-        expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")  # before, Run does nothing
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        prompt = opened.cell(list(CELLS)[-1]).locator(".jp-InputPrompt")
-        expect(prompt.get_by_text(f"[{len(CELLS)}]:").or_(page.locator(ERRORS)).first).to_be_visible()
-        assert page.locator(ERRORS).all_inner_texts() == []
-        yield opened
-    finally:
-        expect.set_options(timeout=None)  # the default again, for the other files
-        context.close()
+    with opened(chromium, jupyterlab, "small.ipynb") as notebook:
+        notebook.run_all()
+        notebook.expect_run(len(CELLS), count=len(CELLS))
+        yield Reading(notebook, jupyterlab.folder, here)
 
 
 def test_every_cell_runs_in_order_without_an_error_or_a_warning(reading):
@@ -438,5 +330,5 @@ def test_progress_lies_beside_the_notebook_and_holds_the_answered_exercise_only(
 
 # The last one: it sees what all the others made the browser do.
 def test_the_browser_asked_nobody_but_this_machine_and_reported_no_error(reading):
-    assert reading.asked - {"data", "blob"} == {"127.0.0.1"}
-    assert reading.complaints == []
+    assert reading.notebook.asked - {"data", "blob"} == {"127.0.0.1"}
+    assert reading.notebook.complaints == []

@@ -6,67 +6,24 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from fresh import ROOT, clean_environ, copy_of_the_tree, roomy_folder, run
 
 from tools import book, browser, environment, tasks
 
-ROOT = Path(__file__).resolve().parent.parent
 GIT = ["git", "-c", "user.name=A Reader", "-c", "user.email=reader@example.org", "-c", "commit.gpgsign=false"]
-
-
-def clean_environ(**more: str) -> dict[str, str]:
-    """The environment of a fresh shell: nothing of this test run, of make, or of an active environment."""
-    ours = ("MAKE", "MFLAGS", "PYTEST", "VIRTUAL_ENV", "PYTHON", "COMPASS_", "GIT_", "CHROMIUM")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    inside = str(Path(sys.prefix) / ("Scripts" if os.name == "nt" else "bin"))
-    kept["PATH"] = os.pathsep.join(
-        p for p in kept.get("PATH", "").split(os.pathsep) if os.path.abspath(p) != inside
-    )
-    return kept | more
-
-
-def copy_of_the_tree(target: Path) -> Path:
-    """What git would give a stranger, with this moment's changes; outside git, all that no command made."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True
-    )
-    if listed.returncode:
-        made = (".venv", "_build", ".git", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info")
-        shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*made))
-        return target
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
-    return target
-
-
-def run(
-    command: list[str], cwd: Path, *, timeout: float = 120, **environ: str
-) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env=clean_environ(**environ),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 @pytest.fixture
 def clone() -> Iterator[Path]:
-    """A fresh git checkout in a folder whose name has a blank; removed at once, for it holds two GB."""
-    roomy = shutil.disk_usage(tempfile.gettempdir()).free > 2 * environment.NEEDED_BYTES
-    with tempfile.TemporaryDirectory(dir=None if roomy else ROOT / "_build", prefix="compass-") as folder:
-        target = copy_of_the_tree(Path(folder) / "a reader's copy")
+    """A fresh git checkout in a folder whose name has a blank."""
+    with roomy_folder() as folder:
+        target = copy_of_the_tree(folder / "a reader's copy")
         for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "as cloned"]):
             assert run([*GIT, *command], target).returncode == 0
         yield target

@@ -16,9 +16,11 @@ import time
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 import yaml
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import v4
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -630,20 +632,38 @@ def test_the_packages_that_are_installed_here_are_the_pinned_ones():
         )
 
 
+def imported_by_the_chapters() -> set[str]:
+    """The packages that the chapters name themselves, but for those that they try and can do without."""
+    found = set()
+    for path in (ROOT / "book").glob("[0-9]*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "code" and "remove-cell" not in cell.metadata.get("tags", []):
+                waiting = ast.parse(TransformerManager().transform_cell(cell.source)).body
+                while waiting:
+                    node = waiting.pop()
+                    if isinstance(node, ast.Import):
+                        found |= {alias.name.split(".")[0] for alias in node.names}
+                    elif isinstance(node, ast.ImportFrom):
+                        found.add(node.module.split(".")[0])
+                    elif not isinstance(node, ast.Try):
+                        waiting += ast.iter_child_nodes(node)
+    known = set(sys.stdlib_module_names) | {"lossutils", "pydoc_data", "IPython"}  # ipykernel brings the last
+    return {canonicalize_name(name) for name in found - known}
+
+
 def test_binder_installs_what_the_chapters_need_at_the_pinned_versions():
     text = "\n".join(lines("binder/requirements.txt"))
     assert f"--extra-index-url {environment.CPU_INDEX}\n" in text
     assert "-c ../constraints.txt\n" in text
     asked = requirements("binder/requirements.txt")
-    library = [
-        Requirement(text)
-        for text in tomllib.loads("\n".join(lines("pyproject.toml")))["project"]["dependencies"]
-    ]
+    project = tomllib.loads("\n".join(lines("pyproject.toml")))["project"]
+    library = [*project["dependencies"], *project["optional-dependencies"]["coding"]]  # chapter 5 codes
     assert (
-        names(library) | {"jupyterlab", "ipykernel", "setuptools"}
+        names([Requirement(text) for text in library]) | {"jupyterlab", "ipykernel", "setuptools"}
         <= names(asked)
         <= names(requirements("requirements.txt"))
     )
+    assert imported_by_the_chapters() <= names(asked)
     for requirement in asked:
         for pin in pinned()[canonicalize_name(requirement.name)]:
             assert requirement.specifier.contains(next(iter(pin.specifier)).version)

@@ -177,11 +177,17 @@ def _listen(port: int, handler, tries: int = 20) -> http.server.ThreadingHTTPSer
 
 
 def task_lab() -> int:
-    python = environment.ensure()
-    command = [str(python), "-m", "jupyterlab", "--ip=127.0.0.1", f"--ServerApp.root_dir={ROOT / 'book'}"]
+    return subprocess.run(lab_command(environment.ensure(), ROOT / "book"), cwd=ROOT).returncode
+
+
+def lab_command(python: Path, folder: Path) -> list[str]:
+    """Start JupyterLab over a folder of chapters; the first of them is what the reader sees."""
+    command = [str(python), "-m", "jupyterlab", "--ip=127.0.0.1", f"--ServerApp.root_dir={folder}"]
+    chapters = sorted(path.name for path in folder.glob("[0-9]*.ipynb"))
+    command += [f"--LabApp.default_url=/lab/tree/{name}" for name in chapters[:1]]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in a container there is nobody else; the token still guards it
-    return subprocess.run(command, cwd=ROOT).returncode
+    return command
 
 
 def task_refresh(notebooks: Sequence[str], check: bool) -> int:
