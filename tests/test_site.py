@@ -263,7 +263,7 @@ def test_the_search_finds_shows_the_words_and_leads_to_a_place_that_exists(query
         hit.scroll_into_view_if_needed()
         words = hit.locator("p.context")
         expect(words).to_be_visible()
-        assert query.split()[0] in words.inner_text().lower()
+        assert any(word[:6] in words.inner_text().lower() for word in query.split())
         assert len(words.inner_text()) <= 260
     assert one.problems == []
     assert [url for url in one.requests if not url.startswith("file:")] == []

@@ -59,6 +59,8 @@
 
   const results = document.getElementById('search-results');
   if (!results) return;
+  // The theme gives the focus to the first field, which is that of a closed dialog.
+  if (!location.search) document.querySelector('.bd-search-container input[type="search"]').focus();
   const seen = new IntersectionObserver(entries => entries.filter(e => e.isIntersecting).forEach(({ target }) => {
     seen.unobserve(target);
     show(target);
