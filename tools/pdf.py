@@ -1,9 +1,9 @@
 """The whole book as one PDF: the built pages, printed by Chromium, with an outline, page numbers and inner links.
 
-`make pdf` runs this in the book's environment. What the paper shows is tools/print_pages.py's and book/assets/print.css's
-part; here it is printed, and what a printer does not know is added: the numbers of the pages in the contents and the
-index, the outline, the names. The PDF lies in the folder of the built pages, and their cover links to it; so a rebuild
-of the pages, which begins by removing them, removes both.
+`make pdf` runs this in the book's environment. tools/print_pages.py and book/assets/print.css say what the paper shows.
+Here it is printed, and what a printer does not know is added: the numbers of the pages in the contents and the index,
+the outline, the names. The PDF lies in the folder of the built pages, and their cover links to it; so a rebuild of the
+pages, which begins by removing them, removes both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pypdf.generic import BooleanObject, DictionaryObject, Fit, NameObject, Text
 
 from tools import book, browser
 from tools.environment import ROOT, Problem, step
-from tools.print_pages import CONTENTS, NUMBERED, Book, Entry, Place, gather, places
+from tools.print_pages import NUMBERED, Book, Entry, Place, gather, places
 
 NAME = "compass-of-training.pdf"
 PLACE = "compass-pdf"  # the class of the paragraph on the cover that waits for the link
@@ -158,6 +158,7 @@ def finish(printed: bytes, contents: Iterable[Entry], about: Mapping[str, str], 
     root[NameObject("/ViewerPreferences")] = DictionaryObject(
         {NameObject("/DisplayDocTitle"): BooleanObject(True)}
     )
+    writer.compress_identical_objects()  # a hatched pattern is stored once, not once a bar
     made = io.BytesIO()
     writer.write(made)
     return made.getvalue()

@@ -102,9 +102,7 @@ def rename_ids(page: Tag, name: str) -> None:
     for element in page.find_all(True):
         for key in list(element.attrs):
             value = element[key]
-            if key == "id":
-                element[key] = anchor(name, value)
-            elif key in _ONE_ID:
+            if key == "id" or key in _ONE_ID:
                 element[key] = anchor(name, value)
             elif key in _IDS:
                 ids = value if isinstance(value, list) else value.split()
@@ -177,8 +175,9 @@ def exercise_on_paper(card: Tag, soup: BeautifulSoup) -> Tag:
     plain.find_all("p")[-1].decompose()  # it says that nothing has been answered yet
     for paragraph in plain.find_all("p"):
         paragraph.attrs = {}
+    unit = "percent" if data.get("unit") == "%" else data.get("unit")
     words = {
-        "number": f"Your answer{' in ' + ('percent' if data.get('unit') == '%' else data['unit']) if data.get('unit') else ''}:",
+        "number": f"Your answer in {unit}:" if unit else "Your answer:",
         "choice": "Your answer:",
         "audit": "Your findings, each a number and a letter:",
     }.get(data["kind"])
@@ -195,7 +194,7 @@ def exercise_on_paper(card: Tag, soup: BeautifulSoup) -> Tag:
 # The contents and the index
 
 
-def sections(page: Tag, name: str) -> tuple[Entry, ...]:
+def sections(page: Tag) -> tuple[Entry, ...]:
     """The sections of a page, one level deep."""
     found = []
     for heading in page.find_all("h2"):
@@ -307,12 +306,11 @@ def gather(site: Path, order: Iterable[Place], settings: Mapping) -> Book:
             line = soup.new_tag("p", attrs={"class": "compass-part"})
             line.string = part
             page.find("h1").insert_before(line)
-        pages.append(
-            (place, Entry(title, page["id"], () if place.name == INDEX else sections(page, place.name)))
-        )
-        feet.append(foot(place.name, title))
+        lone = place == order[0] or place.name == INDEX  # the contents name none of its sections
+        pages.append((place, Entry(title, page["id"], () if lone else sections(page))))
+        if place != order[0]:
+            feet.append(foot(place.name, title))
         articles.append(page)
-    # A page of few lines (the reference has some) still begins on a paper page of its own: its foot names it.
     contents = tree(pages)
     body = [str(articles[0]), contents_html(contents), *map(str, articles[1:])]
     feet.append(foot(CONTENTS, "Contents"))
