@@ -238,6 +238,7 @@ WANTED = (
     "book/01_surprise",
     "book/notation",
     "book/reference/logspace",
+    "book/bibliography",
     "genindex",
 )
 
