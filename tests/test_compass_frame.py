@@ -87,7 +87,7 @@ def soup(page) -> BeautifulSoup:
 
 
 def heading(page) -> str:
-    title = soup(page).find("h1")
+    title = soup(page).select_one("article h1")
     for link in title.select(".headerlink"):
         link.decompose()
     return " ".join(title.get_text().split())

@@ -106,6 +106,7 @@ def complete(app, pagename: str, templatename: str, context: dict, doctree) -> N
     if pagename == INDEX:
         titles = {page: title.astext() for page, title in app.env.titles.items()}
         before = last_page(app)
+        context["title"] = TITLE  # for the head of a printed page
         context["compass_index"] = entries(context["genindexentries"], titles)
         context["prev"] = {"link": app.builder.get_relative_uri(INDEX, before), "title": titles[before]}
     elif doctree is not None and not context.get("next") and pagename == last_page(app):

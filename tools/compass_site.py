@@ -27,6 +27,10 @@ UNWRITTEN = {  # the pages that Sphinx makes from no text of ours
         "Index",
         "Each term, where it is explained and where each chapter first uses it; each name of the library.",
     ),
+    "py-modindex": (
+        "Modules of the library",
+        "Each module of the library, lossutils, with a link to its reference.",
+    ),
     "search": ("Search", "Search the chapters, the glossary and the reference of the library."),
 }
 LONGEST = 200  # characters of a description; what is longer gets cut by whoever shows it
