@@ -163,6 +163,10 @@ def test_the_font_of_the_icons_has_every_icon_that_a_page_shows(site, reader):
     icons = {code for code in shown if code and code >= 0xE000}
     assert len(icons) > 8
     assert [hex(code) for code in icons - held] == []
+    fonts = (site / "_static" / "vendor" / "fontawesome" / "webfonts").glob("*.woff2")
+    assert [
+        font.name for font in fonts if font.stat().st_size > 10_000
+    ] == []  # the brands' is one of its own
 
 
 # Weight

@@ -2,7 +2,7 @@
 
 What it changes, and why:
 
-- the theme's icon script (half of a page's weight) is left out: the same icons come as a font, and of that font only
+- the theme's icon script (half of a page's weight) is left out: the same icons come as fonts, and of those fonts only
   the icons that some page shows are kept; the search index is loaded where it is searched, not on every page;
 - a figure of a notebook is put *into* the page as inline SVG with the theme's colour variables, so that it is readable
   in light and dark, searchable, and scales with the column; its alternative text becomes its accessible name;
@@ -181,7 +181,10 @@ def finish_site(app, exception) -> None:
     style = (site / "_static" / "styles" / "pydata-sphinx-theme.css").read_text(encoding="utf8")
     scripts = site.glob("_static/scripts/*theme.js")  # they draw buttons too
     icons = used_icons((file.read_text(encoding="utf8") for file in (*pages, *scripts)), style)
-    keep_characters(site / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.woff2", icons)
+    for font in (site / "_static" / "vendor" / "fontawesome" / "webfonts").glob(
+        "*.woff2"
+    ):  # the brands are one apart
+        keep_characters(font, icons)
 
 
 def setup(app) -> dict:

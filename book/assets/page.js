@@ -37,9 +37,12 @@
 
   /* What scrolls can be reached by Tab, so that it can be scrolled by the arrows; what fits is no stop on the way. Written
      into the page is that all can be reached. */
-  const fitting = new ResizeObserver(entries => entries.forEach(({ target }) => {
-    const scrolls = target.scrollWidth > target.clientWidth + 1 || target.scrollHeight > target.clientHeight + 1;
-    if (scrolls || target === document.activeElement) target.tabIndex = 0; else target.removeAttribute('tabindex');
-  }));
+  const fitting = new ResizeObserver(entries => {
+    const boxes = entries.map(({ target }) => target);
+    const scroll = boxes.map(box => box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1);
+    boxes.forEach((box, i) => {              // after all is measured: to write between two measures is to lay out again
+      if (scroll[i] || box === document.activeElement) box.tabIndex = 0; else box.removeAttribute('tabindex');
+    });
+  });
   document.querySelectorAll('pre[tabindex], table[tabindex], div.math[tabindex]').forEach(box => fitting.observe(box));
 })();
