@@ -159,7 +159,7 @@ def recovered(truth: np.ndarray, reports: Mapping[str, np.ndarray]) -> None:
 
 def recovery(panels: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Accuracy while training, a panel an optimiser; the rows of each array are seeds."""
-    _, axes = plt.subplots(len(panels), 1, figsize=(6.4, 5.4), sharex=True)
+    _, axes = plt.subplots(len(panels), 1, figsize=(4.4, 5.6), sharex=True)
     for ax, (title, runs) in zip(axes, panels.items(), strict=True):
         for which, accuracy in enumerate(runs.values()):
             for run in accuracy:
@@ -178,7 +178,7 @@ def recovery(panels: Mapping[str, Mapping[str, np.ndarray]]) -> None:
 
 def taught(divergence: Mapping[str, Sequence[float]], asked: Mapping[str, float]) -> None:
     """Exact KL of each loss's networks (one dot a seed) and, where it is finite, that of the loss's own minimiser."""
-    _, ax = plt.subplots(figsize=(6.4, 3.4))
+    _, ax = plt.subplots(figsize=(4.4, 3.4))
     for row, (name, values) in enumerate(divergence.items()):
         ax.plot(values, np.full(len(values), row), MARKERS[row], color=COLOURS[row], alpha=0.8)
         if asked.get(name):

@@ -160,7 +160,7 @@ def displacement(compute: Callable[..., Mapping]) -> Explorable:
 
 def two_roads(sizes: Sequence[int], dpo: np.ndarray, reward: np.ndarray) -> None:
     """KL from the best policy over the number of preferences, by both roads; rows are seeds."""
-    _, ax = plt.subplots(figsize=(6.0, 3.6))
+    _, ax = plt.subplots(figsize=(4.4, 3.6))
     for row in reward:
         ax.plot(
             sizes, row, marker="o", markersize=9, linestyle="none", markerfacecolor="none", color=COLOURS[0]
@@ -170,15 +170,15 @@ def two_roads(sizes: Sequence[int], dpo: np.ndarray, reward: np.ndarray) -> None
     middle = np.median(dpo, axis=0)
     ax.plot(sizes, middle, color=MUTED, linewidth=1)
     ax.set(xscale="log", yscale="log", xlabel="preferences", ylabel="KL from the best policy (nats)")
-    names = {"rings: reward, then its best policy": 0.93, "crosses: DPO": 0.85}
+    names = {"rings: reward, then its best policy": 0.13, "crosses: DPO": 0.04}
     for which, (name, height) in enumerate(names.items()):
-        ax.annotate(name, (0.38, height), xycoords="axes fraction", color=COLOURS[which])
+        ax.annotate(name, (0.02, height), xycoords="axes fraction", color=COLOURS[which])
     plt.show()
 
 
 def margins(times: np.ndarray, curves: Mapping[str, np.ndarray], stops: Mapping[str, float]) -> None:
     """Margin over training time, one line a loss, with the level at which it stops; from the highest to the lowest."""
-    _, ax = plt.subplots(figsize=(6.4, 4.0))
+    _, ax = plt.subplots(figsize=(4.4, 4.0))
     for which, (name, curve) in enumerate(curves.items()):
         colour = COLOURS[which]
         ax.plot(times, curve, color=colour, linestyle=DASHES[which])
@@ -198,13 +198,13 @@ def margins(times: np.ndarray, curves: Mapping[str, np.ndarray], stops: Mapping[
 
 def moved(panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Change of log-probability, chosen over rejected, one dot a pair; a panel a model."""
-    _, axes = plt.subplots(1, len(panels), figsize=(6.8, 3.5), sharex=True, sharey=True)
+    _, axes = plt.subplots(len(panels), 1, figsize=(4.4, 2.8 * len(panels)), sharex=True, sharey=True)
     for ax, (name, (chosen, rejected)) in zip(axes, panels.items(), strict=True):
         scatter_moved(ax, chosen, rejected)
         ax.annotate(name, (0, 1.04), xycoords="axes fraction", va="bottom")
-        ax.set(xlabel="rejected, Δ log π (nats)")
-    axes[0].set(ylabel="chosen, Δ log π (nats)")
-    axes[0].annotate("margin 0", (0.05, 0.05), xycoords="axes fraction", color=MUTED, fontsize=9, rotation=0)
+        ax.set(ylabel="chosen, Δ log π (nats)")
+    axes[-1].set(xlabel="rejected, Δ log π (nats)")
+    axes[0].annotate("margin 0", (0.05, 0.05), xycoords="axes fraction", color=MUTED)
     plt.show()
 
 
@@ -227,7 +227,7 @@ def scatter_moved(ax: Axes, chosen: np.ndarray, rejected: np.ndarray) -> None:
 def parts(columns: Mapping[str, Mapping[str, Sequence[float]]], before: Mapping[str, float]) -> None:
     """A row a setting, a panel a number; dots are seeds, the dotted line is the reference's mean."""
     rows = list(next(iter(columns.values())))
-    _, axes = plt.subplots(1, len(columns), figsize=(7.0, 2.9), sharey=True)
+    _, axes = plt.subplots(len(columns), 1, figsize=(4.4, 2.1 * len(columns)))
     for which, (ax, (title, found)) in enumerate(zip(axes, columns.items(), strict=True)):
         for place, name in enumerate(rows):
             values = found[name]
@@ -240,26 +240,23 @@ def parts(columns: Mapping[str, Mapping[str, Sequence[float]]], before: Mapping[
                 markersize=5,
             )
         ax.axvline(before[title], color=INK, linewidth=1.1, linestyle=DOTTED)
-        ax.set(xlabel=title, ylim=(len(rows) - 0.5, -0.5))
+        ax.set(xlabel=title, ylim=(len(rows) - 0.5, -0.5), yticks=range(len(rows)), yticklabels=rows)
         ax.grid(axis="y", visible=False)
-        ax.tick_params(axis="x", labelsize=8)
-        ax.locator_params(axis="x", nbins=3)
-        ax.xaxis.label.set_size(9)
-    axes[0].set(yticks=range(len(rows)), yticklabels=rows)
+        ax.locator_params(axis="x", nbins=5)
     plt.show()
 
 
 def betas(values: Sequence[float], panels: Mapping[str, np.ndarray]) -> None:
     """A panel a number, over β; rows of each array are seeds."""
-    _, axes = plt.subplots(1, len(panels), figsize=(7.0, 2.9))
+    _, axes = plt.subplots(len(panels), 1, figsize=(4.4, 2.0 * len(panels)), sharex=True)
     for which, (ax, (title, found)) in enumerate(zip(axes, panels.items(), strict=True)):
         for row in found:
             ax.plot(values, row, MARKERS[which], color=COLOURS[which], alpha=0.6, markersize=4)
         ax.plot(values, np.mean(found, axis=0), color=COLOURS[which], linewidth=1.4, linestyle=DASHES[which])
-        ax.set(xscale="log", xlabel="β", xticks=values, xticklabels=[f"{v:g}" for v in values])
+        ax.set(xscale="log", xticks=values, xticklabels=[f"{v:g}" for v in values])
         ax.minorticks_off()
-        ax.tick_params(labelsize=8)
-        ax.annotate(title, (0, 1.05), xycoords="axes fraction", fontsize=9)
+        ax.annotate(title, (0, 1.05), xycoords="axes fraction")
+    axes[-1].set(xlabel="β")
     plt.show()
 
 

@@ -103,7 +103,7 @@ def honest_table(
 
 def pretraining(losses: Sequence[float], law: tuple[float, float], *, floor: float | None = None) -> None:
     """The training loss over the steps and a power law a · s^b drawn on; with the floor where it is given."""
-    _, ax = plt.subplots(figsize=(6.4, 3.4))
+    _, ax = plt.subplots(figsize=(4.4, 3.2))
     steps = np.arange(1, len(losses) + 1)
     block = 10
     means = np.asarray(losses).reshape(-1, block).mean(axis=1)
@@ -113,14 +113,14 @@ def pretraining(losses: Sequence[float], law: tuple[float, float], *, floor: flo
     ax.plot(on, law[0] * on ** law[1], color=COLOURS[1], linestyle="--")
     direct_label(ax, 10_000, law[0] * 10_000 ** law[1], "law", colour=COLOURS[1], offset=(5, 0))
     if floor is not None:
-        floor_line(ax, floor, x=0.3)
+        floor_line(ax, floor, x=0.5)
     ax.set(xscale="log", xlabel="step", ylabel="loss (nats/token)", ylim=(0.5, 3.1), xlim=(4, 16_000))
     plt.show()
 
 
 def by_heart(history) -> None:
     """The loss on the demonstrations, and on the right answers to questions that were held out."""
-    _, ax = plt.subplots(figsize=(6.4, 3.2))
+    _, ax = plt.subplots(figsize=(4.4, 3.2))
     ax.plot(history.losses, color=COLOURS[0])
     ax.plot(
         history.validation_steps,
@@ -147,7 +147,7 @@ def by_heart(history) -> None:
 
 def best_of(ns: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
     """What the best of n earns, a panel a measure."""
-    _, axes = plt.subplots(1, len(curves), figsize=(6.4, 2.9), layout="constrained")
+    _, axes = plt.subplots(len(curves), 1, figsize=(4.4, 2.2 * len(curves)), sharex=True)
     for which, (ax, (name, values)) in enumerate(zip(np.atleast_1d(axes), curves.items(), strict=True)):
         ax.plot(
             ns,
@@ -157,10 +157,11 @@ def best_of(ns: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
             linestyle=("-", "--")[which],
             markersize=4,
         )
-        ax.set(xscale="log", xlabel="n, the answers to choose from", ylabel=name, xticks=ns)
+        ax.set(xscale="log", ylabel=name, xticks=ns)
         ax.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
         ax.minorticks_off()
         ax.locator_params(axis="y", nbins=5)
+    np.atleast_1d(axes)[-1].set(xlabel="n, the answers to choose from")
     plt.show()
 
 
