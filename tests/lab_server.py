@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -136,6 +137,18 @@ class Notebook:
         assert self.page.locator(ERRORS).all_inner_texts() == []
 
 
+def end_kernels(server: Server) -> None:
+    """End what runs in JupyterLab, without the browser: it may be what failed."""
+
+    def ask(method: str, path: str) -> bytes:
+        address = f"{server.url}api/sessions{path}?token={server.token}"
+        with urllib.request.urlopen(urllib.request.Request(address, method=method), timeout=60) as answer:
+            return answer.read()
+
+    for session in json.loads(ask("GET", "")):
+        ask("DELETE", f"/{session['id']}")
+
+
 @contextmanager
 def opened(chromium, server: Server, name: str) -> Iterator[Notebook]:
     """A notebook in a fresh window, its kernel ready; the kernel ends with the block."""
@@ -168,6 +181,5 @@ def opened(chromium, server: Server, name: str) -> Iterator[Notebook]:
         yield notebook
     finally:
         expect.set_options(timeout=None)  # the default again, for the other files
-        for session in context.request.get(f"{server.url}api/sessions?token={server.token}").json():
-            context.request.delete(f"{server.url}api/sessions/{session['id']}?token={server.token}")
         context.close()
+        end_kernels(server)

@@ -38,6 +38,7 @@ MAY_VARY = {
 
 SOURCED = {
     "3.11": "the version of Python that the page was made with",
+    "3.13": "a version of Python, whose topics the chapter was run on as well",
     "5.47": "Llama-2-7B on WikiText-2 per token: lm-evaluation-harness issue 2301",
     "0.5865": "lm-evaluation-harness pull request 833",
     "13.0065": "lm-evaluation-harness issue 806",
