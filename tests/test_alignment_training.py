@@ -449,10 +449,14 @@ def test_configurations_are_frozen_and_document_each_field(config):
             ValueError,
             "device is 'abacus'",
         ),
-        (lambda: sft(tiny(), SMALL, DEMONSTRATIONS, SFTConfig(batch_size=0)), ValueError, "batch_size is 0"),
+        (
+            lambda: sft(tiny(), SMALL, DEMONSTRATIONS, SFTConfig(batch_size=0)),
+            ValueError,
+            "batch_size must be at least 1",
+        ),
         (lambda: sft(tiny(), SMALL, DEMONSTRATIONS, SFTConfig(epochs=0)), ValueError, "epochs is 0"),
-        (lambda: pretrain(SMALL, PretrainConfig(steps=0)), ValueError, "steps is 0"),
-        (lambda: pretrain(SMALL, PretrainConfig(batch_size=0)), ValueError, "batch_size is 0"),
+        (lambda: pretrain(SMALL, PretrainConfig(steps=0)), ValueError, "steps must be at least 1"),
+        (lambda: pretrain(SMALL, PretrainConfig(batch_size=0)), ValueError, "batch_size must be at least 1"),
         (lambda: dpo(tiny(), SMALL, PREFERENCES, DPOConfig(beta=0)), ValueError, "beta must be positive"),
         (
             lambda: dpo(tiny(), SMALL, PREFERENCES, DPOConfig(loss_type="dpo")),
@@ -468,7 +472,7 @@ def test_configurations_are_frozen_and_document_each_field(config):
         (
             lambda: policy_gradient(tiny(), SMALL, SMALL.utility, PolicyConfig(samples=1)),
             ValueError,
-            "samples is 1",
+            "samples must be at least 2",
         ),
         (
             lambda: policy_gradient(tiny(), SMALL, SMALL.utility, PolicyConfig(kl_kind="k4")),
