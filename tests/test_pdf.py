@@ -163,7 +163,7 @@ def test_the_cover_of_the_book_has_a_place_for_the_link_and_shows_none_without_a
 
 
 def by_itself(function, *arguments):
-    """Call it in a thread: Playwright allows one session a thread, and other tests' browser may be running in this one."""
+    """Call it in a thread of its own: Playwright runs once in a thread, and the other tests' browser is in this one."""
     with ThreadPoolExecutor(1) as own:
         return own.submit(function, *arguments).result()
 
