@@ -330,8 +330,9 @@ def test_a_formula_a_figures_start_and_a_solution_can_be_read_as_text(printed):
     whole = "\n".join(printed.texts)
     assert re.search(r"H\s*\(\s*p\s*\)\s*=\s*[−-]", whole)
     assert "0.105 nats" in whole
-    page = (book.html() / "book" / "01_surprise.html").read_text(encoding="utf8")
-    assert " ".join(whole.split()).count(print_pages.ALIVE) == page.count("<compass-explorable")
+    pages = [(book.html() / f"{name}.html").read_text(encoding="utf8") for name in WANTED]
+    alive = sum(page.count("<compass-explorable") for page in pages)
+    assert " ".join(whole.split()).count(print_pages.ALIVE) == alive > 4
     for number in range(1, 9):
         assert f"Solution of 1.{number}" in whole
         assert f"Exercise 1.{number}" in whole
