@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from fresh import copy_of_the_tree
 from nbformat import v4
 
 from tools import book, colab, refresh, tasks
@@ -123,8 +124,7 @@ def test_in_colab_a_cell_without_an_address_says_what_to_write(tmp_path):
 def test_in_colab_the_cell_fetches_the_book_and_installs_its_library(tmp_path):
     """For real, but for two places: the repository is a folder, and Colab's folder is one of the test's."""
     repository, there = tmp_path / "repository", tmp_path / "content"
-    leave_out = shutil.ignore_patterns(".git", ".venv", "_build", "*.egg-info", "__pycache__", ".*_cache")
-    shutil.copytree(book.ROOT, repository, ignore=leave_out)
+    copy_of_the_tree(repository)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.invalid", "-C", str(repository)]
     for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "all"]):
         subprocess.run([*git, *command], check=True, capture_output=True)
